@@ -142,6 +142,19 @@ class Beats(Observation, frozen=True, kw_only=True, tag="beats"):
     dropped: int = 0
 
 
+class Received(Observation, frozen=True, kw_only=True, tag="received"):
+    """One numbered batch of an agent has come in; its contents are the observations beside it.
+
+    Committed with them, so that a repeat is known after a restart too. dropped: records the agent gave up so far.
+    """
+
+    agent: str
+    boot: str
+    sequence: int
+    attempt: int = 0
+    dropped: int = 0
+
+
 # --- what the stages say
 
 
@@ -202,13 +215,17 @@ class Order(Event, frozen=True, kw_only=True, tag="order"):
 
 
 class Outcome(Event, frozen=True, kw_only=True, tag="outcome"):
-    """What became of an order. done: it was carried out; else `note` says who refused it or what failed."""
+    """What became of an order.
+
+    done: it was carried out; refused: somebody said no; held: it waits for a person's approval; else it failed. `note` says why.
+    """
 
     order: str
     done: bool
     refused: bool = False
+    held: bool = False
     note: str = ""
 
 
 Said = Finding | Transition | Order | Outcome
-Seen = Samples | Steps | Lines | Changes | Dumps | Beats
+Seen = Samples | Steps | Lines | Changes | Dumps | Beats | Received

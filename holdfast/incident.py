@@ -35,6 +35,8 @@ class Trigger(StrEnum):
     DONE = "done"
     FAILED = "failed"
     REFUSED = "refused"
+    STOPPED = "stopped"
+    WATCHED = "watched"
     STEPPED = "stepped"
     RECURRED = "recurred"
     CLEARED = "cleared"
@@ -42,6 +44,7 @@ class Trigger(StrEnum):
     CLOSED = "closed"
 
 
+LIVE = frozenset({State.OPEN, State.DIAGNOSING, State.AWAITING_APPROVAL, State.RECOVERING, State.VERIFYING})
 ENDED = frozenset({State.RESOLVED, State.NEEDS_HUMAN})
 
 
@@ -51,6 +54,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     at: when it was opened; diagnosed_at, decided_at, acted_at, ended_at: Unix seconds, None while not yet
     verb: the last verb ordered for it; tries: how many orders of any verb but `collect` it has had
     findings, orders: ids, oldest first
+    wants: evidence to be asked for now; set only in the snapshot of the transition that asks
     """
 
     id: str
@@ -69,6 +73,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     decided_at: float | None = None
     acted_at: float | None = None
     ended_at: float | None = None
+    wants: tuple[str, ...] = ()
     note: str = ""
     detail: Mapping[str, Json] = {}
 

@@ -6,14 +6,26 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
-from holdfast.events import Event, Finding, Observation, Order, Outcome
+from holdfast.events import Event, Finding, Observation, Order, Outcome, Transition
 from holdfast.verdict import Verdict
 
 
 class Collector(Protocol):
-    """A source of observations. `poll` returns what is ready and never blocks; a dead source is an observation."""
+    """A source of observations. `poll` returns what is ready and never blocks; a dead source is an observation.
+
+    durable: whether what it gives is kept in the journal, because its sender will forget it once it is acknowledged.
+    """
+
+    durable: bool
 
     def poll(self, now: float) -> Iterable[Observation]: ...
+
+
+@runtime_checkable
+class Acknowledging(Protocol):
+    """A collector that tells its senders when what `poll` returned is safe in the journal."""
+
+    def committed(self) -> None: ...
 
 
 class Detector(Protocol):
@@ -38,12 +50,30 @@ class Remembering(Protocol):
     def restore(self, memory: bytes) -> None: ...
 
 
+class Planner(Protocol):
+    """Transitions -> orders; guards wrap a planner and are planners, and a refusal is an outcome."""
+
+    def on_transition(self, moved: Transition) -> Iterable[Order | Outcome]: ...
+
+
 class Backend(Protocol):
-    """Carries out orders. `submit` returns at once; the same order id twice acts once; a refusal is an outcome."""
+    """Carries out orders. `submit` returns at once; the same order id twice acts once; a refusal is an outcome.
+
+    settle: the outcome of one of its orders is committed; nothing more will be asked about it.
+    """
 
     def submit(self, order: Order) -> None: ...
 
     def poll(self, now: float) -> Iterable[Outcome]: ...
+
+    def settle(self, outcome: Outcome) -> None: ...
+
+
+@runtime_checkable
+class Relaying(Protocol):
+    """A backend whose orders are fetched by agents: those of `job` that are not settled yet, oldest first."""
+
+    def orders_for(self, job: str) -> Sequence[Order]: ...
 
 
 class Exporter(Protocol):

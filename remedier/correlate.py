@@ -1,0 +1,46 @@
+"""Which findings speak of the same fault, and which of them explains the others."""
+
+from holdfast.events import Finding
+from holdfast.faults import Judgement, Perception
+from holdfast.topology import Kind
+
+# How deep a finding reaches into the chain of causes: the deeper one explains the shallower of the same job.
+# A device fault explains the killed process, that explains the error in the log, and that the job's exit.
+_DEPTH: dict[Perception, int] = {
+    Perception.NODE_FAULT: 60,
+    Perception.PROCESS_ABNORMAL: 40,
+    Perception.POD_DELETED: 40,
+    Perception.LOG_ERROR: 30,
+    Perception.LOSS_ANOMALY: 25,
+    Perception.HANG: 20,
+    Perception.SLOW: 15,
+    Perception.HEARTBEAT_LOST: 10,
+    Perception.POD_FAILED: 5,
+    Perception.SLO_BREACH: 5,
+}
+
+# A process that went by its own exit code was told to by something its log explains; a signal came from outside.
+_BY_ITSELF = -15
+_UNDECIDED = -8
+
+# Claims about a source of telemetry say nothing of the job's own fault.
+_APART = frozenset({Perception.HEARTBEAT_LOST})
+
+
+def depth(finding: Finding) -> int:
+    """How near the root a finding is; the largest of an incident's findings gives it its verdict."""
+    deep = _DEPTH[finding.perception]
+    if finding.perception is Perception.PROCESS_ABNORMAL and finding.check == "process.exit_code":
+        deep += _BY_ITSELF
+    if finding.judgement is Judgement.UNDECIDED:
+        deep += _UNDECIDED
+    return deep
+
+
+def key(finding: Finding) -> str:
+    """Findings with the same key belong to one incident while it lives: the job's, or the target's without a job."""
+    if finding.perception in _APART or not finding.job:
+        node = finding.target.node or (finding.target.id if finding.target.kind is Kind.NODE else "")
+        place = f"node {node}" if node else str(finding.target)
+        return f"{finding.perception}: {place}" if finding.perception in _APART else place
+    return f"job {finding.job}"

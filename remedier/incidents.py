@@ -1,0 +1,206 @@
+"""Findings -> incidents: opens, moves and ends them by the table of `lifecycle`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from holdfast.events import Finding, Order, Outcome, Tick, Transition
+from holdfast.faults import Judgement, Severity, Verb
+from holdfast.incident import ENDED, Incident, State, Trigger
+from remedier.correlate import key
+from remedier.history import History
+from remedier.lifecycle import advance
+from remedier.record import Record, targets_of, verdict_of
+
+_OPENS = frozenset({Severity.FATAL, Severity.ERROR})
+_UNSETTLED = frozenset({State.OPEN, State.DIAGNOSING})
+
+# Findings that are news of a job rather than claims (detectors/processes.py says them).
+PROGRESS, FINISHED = "job.progress", "job.finished"
+
+
+class _Memory(msgspec.Struct):
+    records: dict[str, Record]
+    history: History
+    opened: int
+    now: float
+
+
+@dataclass(kw_only=True)
+class Book:
+    """Keeps the incidents.
+
+    grace_s: how long a claim waits for others that explain it before anything is decided
+    evidence_s: how long a claim waits for the evidence it has asked for
+    verify_s: how long after a repair the job may take to pass the step where it broke
+    watch_s: how long something that is only watched may take to heal
+    """
+
+    grace_s: float = 2.0
+    evidence_s: float = 25.0
+    verify_s: float = 900.0
+    watch_s: float = 600.0
+    _records: dict[str, Record] = field(default_factory=dict, init=False)
+    _history: History = field(default_factory=History, init=False)
+    _opened: int = field(default=0, init=False)
+    _now: float = field(default=0.0, init=False)
+
+    def on_finding(self, finding: Finding) -> Iterator[Transition]:
+        """Open an incident, join one, or move one."""
+        if finding.check in (PROGRESS, FINISHED):
+            yield from self._on_news(finding)
+            return
+        record = self._records.get(key(finding))
+        if finding.cleared:
+            if record is not None:
+                yield from self._clear(record, finding)
+        elif record is None:
+            if finding.severity in _OPENS:
+                yield self._open(finding)
+        elif record.state in _UNSETTLED:
+            yield self._join(record, finding)
+        elif record.state is State.VERIFYING and self._is_new(record, finding):
+            yield self._recur(record, finding)
+
+    def on_order(self, order: Order) -> Iterator[Transition]:
+        """Note that an incident has an order now."""
+        record = self._by_id(order.incident)
+        if record is None or order.id in record.incident.orders:
+            return
+        was = record.incident
+        if order.verb is Verb.COLLECT:
+            record.asked = True
+            yield self._move(record, Trigger.ASKED, orders=(*was.orders, order.id))
+            return
+        verdict = msgspec.structs.replace(was.verdict, action=order.verb.value)  # what is recommended is what is done
+        yield self._move(
+            record, Trigger.DECIDED, orders=(*was.orders, order.id), verb=order.verb, tries=was.tries + 1,
+            decided_at=order.at, verdict=verdict, note=order.reason,
+        )  # fmt: skip
+
+    def on_outcome(self, outcome: Outcome) -> Iterator[Transition]:
+        """Move an incident by what became of its order; a late outcome changes nothing."""
+        incident, verb, _ = outcome.order.rsplit("/", 2)
+        record = self._by_id(incident)
+        if record is None:
+            return
+        if verb == Verb.COLLECT:
+            # the evidence itself comes as an observation and is judged: that finding settles it
+            wait_s = 2 * self.grace_s if outcome.done else 0.0
+            record.settle_in_s = min(wait_s, record.settle_at - self._now)
+        elif outcome.done:
+            yield self._acted(record, verb, outcome)
+        else:
+            trigger = Trigger.HELD if outcome.held else Trigger.REFUSED if outcome.refused else Trigger.FAILED
+            yield self._move(record, trigger, note=outcome.note)
+
+    def on_tick(self, tick: Tick) -> Iterator[Transition]:
+        """Decide what is due."""
+        self._now = tick.at
+        for record in list(self._records.values()):
+            if record.settle_in_s is not None:
+                # counted from here: what an agent sent late, out of its spool, is given the same time as fresh news
+                record.settle_at, record.settle_in_s = tick.at + record.settle_in_s, None
+            if record.state in _UNSETTLED and record.settle_at <= tick.at:
+                yield self._diagnose(record)
+            elif record.state is State.VERIFYING and record.due_at <= tick.at:
+                # what was only watched and said no more is over; a repaired job that does not step is not repaired
+                trigger = Trigger.EXPIRED if record.incident.verb else Trigger.CLEARED
+                yield self._move(record, trigger, note="no step in time" if record.incident.verb else "no more was heard of it")
+
+    # --- the moves
+
+    def _open(self, finding: Finding) -> Transition:
+        self._opened += 1
+        incident = Incident(
+            id=f"i{self._opened}", at=finding.at, job=finding.job, perception=finding.perception,
+            check=finding.check, verdict=verdict_of((finding,)),
+        )  # fmt: skip
+        record = Record(key=key(finding), incident=incident)
+        self._records[record.key] = record
+        return self._join(record, finding)
+
+    def _join(self, record: Record, finding: Finding) -> Transition:
+        record.join(finding)
+        best = record.best()
+        undecided = best.judgement is Judgement.UNDECIDED
+        wants = best.wants if undecided and not record.asked else ()
+        answered = record.asked and not finding.wants and finding.perception is best.perception
+        wait_s = 0.0 if answered else self.evidence_s if undecided and (wants or record.asked) else self.grace_s
+        record.settle_in_s = wait_s
+        return self._move(record, Trigger.CLAIMED, wants=wants, **_known(record, finding))
+
+    def _recur(self, record: Record, finding: Finding) -> Transition:
+        record.findings.clear()
+        record.asked = False
+        record.join(finding)
+        record.settle_in_s = self.evidence_s if finding.wants else self.grace_s
+        return self._move(record, Trigger.RECURRED, wants=finding.wants, **_known(record, finding))
+
+    def _clear(self, record: Record, finding: Finding) -> Iterator[Transition]:
+        repaired = record.state is State.VERIFYING and record.incident.verb is not None
+        if record.clear(finding) and not repaired:  # a repair is proved by a step, not by silence
+            yield self._move(record, Trigger.CLEARED, note=finding.evidence[0].text if finding.evidence else "it went away")
+
+    def _diagnose(self, record: Record) -> Transition:
+        best = record.best()
+        repeated, times = self._history.note(record.incident.job, best, record.findings.values())
+        detail = {"cause": best.cause, "repeated": repeated, "times": times}
+        return self._move(record, Trigger.DIAGNOSED, diagnosed_at=self._now, detail=detail)
+
+    def _acted(self, record: Record, verb: str, outcome: Outcome) -> Transition:
+        watched = verb == "watch"
+        record.due_at = self._now + (self.watch_s if watched else self.verify_s)
+        trigger = Trigger.WATCHED if watched else Trigger.STOPPED if verb == Verb.STOP else Trigger.DONE
+        note = outcome.note or record.incident.note
+        return self._move(record, trigger, note=note, acted_at=None if watched else outcome.at)
+
+    def _on_news(self, news: Finding) -> Iterator[Transition]:
+        self._history.progress(news.job, news.detail)
+        for record in [r for r in self._records.values() if r.incident.job == news.job]:
+            if news.check == FINISHED:
+                yield self._move(record, Trigger.CLOSED, note="the job finished")
+            elif record.state is State.NEEDS_HUMAN and news.at > (record.incident.ended_at or self._now):
+                yield self._move(record, Trigger.CLEARED, note="the job was started again and steps")
+            elif news.detail.get("new_ground") and news.at > (record.incident.acted_at or record.incident.at):
+                yield self._move(record, Trigger.STEPPED, note=f"stepped past where it broke: step {news.detail.get('step')}")
+
+    def _move(self, record: Record, trigger: Trigger, **known: Any) -> Transition:
+        before = record.state
+        state = advance(before, trigger)
+        known.setdefault("wants", ())
+        ended_at = self._now if state in ENDED and before is not state else record.incident.ended_at
+        record.incident = msgspec.structs.replace(record.incident, state=state, ended_at=ended_at, **known)
+        record.moves += 1
+        if state is State.RESOLVED:
+            del self._records[record.key]
+        id = f"{record.incident.id}/{record.moves}"
+        return Transition(at=self._now, id=id, incident=record.incident, before=before, trigger=trigger)
+
+    def _by_id(self, id: str) -> Record | None:
+        return next((record for record in self._records.values() if record.incident.id == id), None)
+
+    @staticmethod
+    def _is_new(record: Record, finding: Finding) -> bool:
+        """What the old processes still said on their way out is no recurrence."""
+        return finding.severity in _OPENS and finding.at > (record.incident.acted_at or record.incident.at)
+
+    def snapshot(self) -> bytes:
+        return msgspec.msgpack.encode(_Memory(self._records, self._history, self._opened, self._now))
+
+    def restore(self, memory: bytes) -> None:
+        kept = msgspec.msgpack.decode(memory, type=_Memory)
+        self._records, self._history, self._opened, self._now = kept.records, kept.history, kept.opened, kept.now
+
+
+def _known(record: Record, finding: Finding) -> dict[str, Any]:
+    best = record.best()
+    return {
+        "verdict": verdict_of(record.findings.values()),
+        "perception": best.perception,
+        "check": best.check,
+        "targets": targets_of(best),
+        "findings": (*record.incident.findings, finding.id)[-64:],
+    }
