@@ -1,0 +1,170 @@
+"""Says why a job ended with an error, as soon as its last lines are in."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from detectors.joblog.judge import Judged, judge
+from detectors.joblog.reading import Mark, Reading, Whose
+from detectors.joblog.rules import Rules
+from holdfast.events import Change, Changes, Finding, Lines, Observation, Steps
+from holdfast.faults import Action, Fault, Judgement, Perception, Severity, Symptom
+from holdfast.topology import JobId, Kind, job_of
+from holdfast.verdict import Evidence, Json
+
+MOST_JOBS = 1024
+
+_OWN_FAULTS = frozenset({Fault.USER_CODE, Fault.WORKLOAD})
+
+
+class _Life(msgspec.Struct):
+    """One job's attempt. failed_at: by the agent's clock, 0.0 while it runs; node: of the agent that said so."""
+
+    attempt: int = 0
+    failed_at: float = 0.0
+    due: bool = False
+    claim: Finding | None = None
+    said: int = 0
+    started: bool = False
+    step: int = -1
+
+
+class JobLog:
+    """Keeps what the lines of each job mean, and judges them once when the job has ended with an error.
+
+    settle_s: how long after the end the last lines of other nodes are waited for; rules: a file of one's own rules
+    """
+
+    consumes = (Lines, Changes, Steps)
+
+    def __init__(self, *, settle_s: float = 0.5, rules: str = "") -> None:
+        self.settle_s = settle_s
+        self._rules = Rules.read(rules)
+        self._lives: dict[str, _Life] = {}
+        self._readings: dict[str, Reading] = {}
+
+    def observe(self, seen: Observation) -> Iterator[Finding]:
+        if not seen.job:
+            return
+        life = self._life(seen.job)
+        if isinstance(seen, Lines):
+            self._on_lines(seen)
+        elif isinstance(seen, Steps):
+            yield from self._on_steps(life, seen)
+        elif isinstance(seen, Changes):
+            for change in seen.changes:
+                yield from self._on_change(life, change, seen)
+
+    def tick(self, now: float) -> Iterator[Finding]:
+        for name, life in self._lives.items():
+            if life.due and now - life.failed_at >= self.settle_s:
+                life.due = False
+                finding = self._finding(JobId(name), life)
+                if finding is not None:
+                    life.claim = finding
+                    yield finding
+
+    def _on_lines(self, seen: Lines) -> None:
+        if not seen.lines:
+            return
+        block = ("\n".join(line.replace("\n", " ") for line in seen.lines) + "\n").encode("utf-8", "replace")
+        owner = Whose(rank=-1 if seen.rank is None else seen.rank, node=seen.node)
+        name = f"{seen.node}:{seen.file}" if seen.node else seen.file
+        self._readings.setdefault(seen.job, Reading(self._rules)).feed(name, seen.first, block, owner)
+
+    def _on_steps(self, life: _Life, seen: Steps) -> Iterator[Finding]:
+        if len(seen.steps):
+            life.step = max(life.step, int(seen.steps.max()))
+        if life.claim is not None and not life.due and life.started and len(seen.steps):
+            claim, life.claim = life.claim, None
+            yield msgspec.structs.replace(claim, at=seen.at, cleared=True, evidence=())
+
+    def _on_change(self, life: _Life, change: Change, seen: Changes) -> Iterator[Finding]:
+        if (
+            change.target.kind is Kind.RANK
+            and change.state in ("exited", "gone")
+            and (change.exit_code or change.signal)
+        ):
+            self._due(life, change)
+        elif change.target.kind is not Kind.JOB:
+            return
+        elif change.state == "failed":
+            self._due(life, change)
+        elif change.state in ("started", "restarting") and change.attempt > life.attempt:
+            life.attempt, life.due, life.started, life.failed_at = change.attempt, False, True, 0.0
+            self._readings.pop(seen.job, None)
+        elif change.state in ("finished", "stopped"):
+            life.due = False
+            self._readings.pop(seen.job, None)
+            if life.claim is not None:
+                claim, life.claim = life.claim, None
+                yield msgspec.structs.replace(claim, at=change.at, cleared=True, evidence=())
+
+    def _due(self, life: _Life, change: Change) -> None:
+        if change.attempt < life.attempt or life.failed_at:
+            return
+        life.attempt, life.failed_at, life.due, life.started = change.attempt, change.at, True, False
+
+    def _finding(self, job: JobId, life: _Life) -> Finding | None:
+        reading = self._readings.get(job)
+        if reading is None:
+            return None
+        reading.close()
+        told = judge(list(reading.marks.values()), steps=reading.steps, nodes=len(reading.nodes))
+        root = told.root
+        if root is None or (told.judgement is Judgement.UNDECIDED and root.meaning.role == "cascade"):
+            return None
+        life.said += 1
+        return Finding(
+            at=life.failed_at, id=f"joblog/{job}/{life.attempt}/{life.said}", job=job, target=job_of(job),
+            perception=Perception.LOG_ERROR, symptom=Symptom.CRASH if told.symptom is Symptom.NONE else told.symptom, fault=told.fault,
+            check=f"joblog.{root.meaning.id}", judgement=told.judgement, severity=Severity.ERROR, cause=root.meaning.cause,
+            confidence=told.confidence, culprits=told.culprits, evidence=_evidence(root), action=_action(told),
+            detail=_detail(told, root, life),
+        )  # fmt: skip
+
+    def _life(self, job: str) -> _Life:
+        life = self._lives.pop(job, None) or _Life()
+        self._lives[job] = life
+        if len(self._lives) > MOST_JOBS:
+            oldest = next(iter(self._lives))
+            del self._lives[oldest]
+            self._readings.pop(oldest, None)
+        return life
+
+    def snapshot(self) -> bytes:
+        for reading in self._readings.values():
+            reading.close()
+        marks = {job: list(reading.marks.items()) for job, reading in self._readings.items()}
+        return msgspec.msgpack.encode((self._lives, marks))
+
+    def restore(self, memory: bytes) -> None:
+        form = tuple[dict[str, _Life], dict[str, list[tuple[tuple[str, str, str, str], Mark]]]]
+        self._lives, marks = msgspec.msgpack.decode(memory, type=form)
+        self._readings = {}
+        for job, kept in marks.items():
+            reading = self._readings[job] = Reading(self._rules)
+            reading.marks = dict(kept)
+
+
+def _action(told: Judged) -> Action:
+    """A first appearance of an error of the job's own is tried once more; the remedier knows whether it came back."""
+    return Action.RESTART if told.fault in _OWN_FAULTS and told.action is Action.STOP else told.action
+
+
+def _evidence(root: Mark) -> tuple[Evidence, ...]:
+    trace = tuple(Evidence(root.file, line, text[:400]) for line, text in root.trace[-20:] if line != root.line)
+    return (Evidence(root.file, root.line, root.text[:1000]), *trace)
+
+
+def _detail(told: Judged, root: Mark, life: _Life) -> dict[str, Json]:
+    return {
+        "domain": told.domain,
+        "root": {"file": root.file, "line": root.line, "text": root.text[:1000]},
+        "signature": root.signature,
+        "rank": root.rank if root.rank >= 0 else None,
+        "node": root.node or None,
+        "cascade": told.cascade,
+        "attempt": life.attempt,
+        "step": life.step,
+    }

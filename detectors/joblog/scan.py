@@ -1,0 +1,27 @@
+"""Finds the few lines of a block that hold one of many words, in one pass over the joined bytes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from ahocorasick_rs import BytesAhoCorasick, Implementation
+
+
+class Scan:
+    """A block scanner. words: literal texts, case and all."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = tuple(dict.fromkeys(words))
+        self._machine = BytesAhoCorasick([word.encode() for word in self.words], implementation=Implementation.DFA)
+
+    def lines(self, block: bytes) -> tuple[np.ndarray, dict[int, set[int]]]:
+        """Line starts of the block (int64, one more than there are lines), and line -> numbers of the words it holds."""
+        ends = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == 10) + 1
+        starts = np.concatenate([[0], ends, [len(block)]] if not ends.size or ends[-1] != len(block) else [[0], ends])
+        hits = self._machine.find_matches_as_indexes(block, overlapping=True)
+        found: dict[int, set[int]] = {}
+        if hits:
+            at = np.fromiter((hit[1] for hit in hits), dtype=np.int64, count=len(hits))
+            rows = np.searchsorted(starts, at, side="right") - 1
+            for row, hit in zip(rows.tolist(), hits, strict=True):
+                found.setdefault(row, set()).add(hit[0])
+        return starts, found
