@@ -20,6 +20,7 @@ _DEPTH: dict[Perception, int] = {
 }
 
 # A process that went by its own exit code was told to by something its log explains; a signal came from outside.
+_ITS_OWN_WORD = frozenset({"process.exit_code", "process.abort"})
 _BY_ITSELF = -15
 _UNDECIDED = -8
 
@@ -30,7 +31,7 @@ _APART = frozenset({Perception.HEARTBEAT_LOST})
 def depth(finding: Finding) -> int:
     """How near the root a finding is; the largest of an incident's findings gives it its verdict."""
     deep = _DEPTH[finding.perception]
-    if finding.perception is Perception.PROCESS_ABNORMAL and finding.check == "process.exit_code":
+    if finding.check in _ITS_OWN_WORD:
         deep += _BY_ITSELF
     if finding.judgement is Judgement.UNDECIDED:
         deep += _UNDECIDED

@@ -163,7 +163,7 @@ class _Case:
 
     def _novel(self) -> list[Evidence]:
         """The last lines of a file that its own beginning, and the other files, have nothing like."""
-        found = []
+        found: list[Evidence] = []
         for name, tail in list(self._tail.items())[:64]:
             others = [line for other, head in list(self._head.items())[:64] if other != name for line in head[-200:]]
             early = [line for n, line in enumerate(self._head.get(name, []), 1) if n < tail[0][0]]

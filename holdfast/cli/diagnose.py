@@ -1,0 +1,112 @@
+"""`holdfast diagnose`: files after the fact, with no service running."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from holdfast.cli.output import as_json, chosen, show_verdict
+
+
+class _PathsOrCommand(TyperGroup):
+    """`diagnose PATH...` is `diagnose all PATH...`: a first word that is no command is a path."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        first = next((arg for arg in args if not arg.startswith("-")), None)
+        if first is not None and first not in self.commands:
+            args = ["all", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(cls=_PathsOrCommand, no_args_is_help=True, help="Say what broke, from files. Example: holdfast diagnose ./crash-folder")
+
+Paths = Annotated[list[str], typer.Argument(metavar="PATH...", help="files, or folders that are walked")]
+Format = Annotated[str, typer.Option("--format", help="table or json; default: table on a terminal")]
+ExitCode = Annotated[bool, typer.Option("--exit-code", help="end with status 1 when a fault was found")]
+
+
+def _run(who: str, paths: list[str], options: dict[str, str], format: str, exit_code: bool) -> None:
+    from holdfast.faults import Judgement
+    from holdfast.offline import InputError, diagnose_all, walk
+    from holdfast.plugins import load
+    from holdfast.ports import Input
+
+    try:
+        if who == "all":
+            verdict = diagnose_all(paths, options)
+        else:
+            inputs = [Input(name=name, path=path) for name, path in walk(paths)]
+            verdict = load("diagnosers", who)().diagnose(inputs, options)
+    except (InputError, ValueError) as error:
+        unusable(str(error))
+    show_verdict(verdict, format)
+    raise typer.Exit(1 if exit_code and verdict.verdict in (Judgement.CULPRIT, Judgement.NOBODY) else 0)
+
+
+def unusable(reason: str) -> None:
+    """End with status 2 and one line on stderr."""
+    print(f"holdfast: {reason}", file=sys.stderr)
+    raise typer.Exit(2)
+
+
+@app.command("all", hidden=True)
+def everything(paths: Paths, format: Format = "", exit_code: ExitCode = False) -> None:
+    """Tell each file's kind by its content and join all evidence into one verdict."""
+    _run("all", paths, {}, format, exit_code)
+
+
+@app.command()
+def hang(
+    paths: Paths,
+    world_size: Annotated[int, typer.Option("--world-size", help="ranks there should be; 0: as the dumps say")] = 0,
+    graph: Annotated[str, typer.Option("--graph", help="write the wait-for graph to this SVG file")] = "",
+    format: Format = "",
+    exit_code: ExitCode = False,
+) -> None:
+    """Which rank holds up the job: flight recorder dumps, stacks, RAS, process tables. Example: holdfast diagnose hang ./dumps"""
+    options = {"world_size": str(world_size)} if world_size else {}
+    _run("hang", paths, options | ({"graph": graph} if graph else {}), format, exit_code)
+
+
+@app.command()
+def job(paths: Paths, format: Format = "", exit_code: ExitCode = False) -> None:
+    """Why a job died, from its logs. Example: holdfast diagnose job rank*.log slurm-12.out"""
+    _run("job", paths, {}, format, exit_code)
+
+
+@app.command()
+def training(paths: Paths, format: Format = "", exit_code: ExitCode = False) -> None:
+    """Whether it still learns, from step lines. Example: holdfast diagnose training train.log"""
+    _run("training", paths, {}, format, exit_code)
+
+
+@app.command()
+def logs(
+    paths: Paths,
+    every: Annotated[bool, typer.Option("--all", help="also print lines with no finding")] = False,
+    format: Format = "",
+    exit_code: ExitCode = False,
+) -> None:
+    """Kernel, driver and fabric logs, one finding per line (JSON lines). Example: holdfast diagnose logs dmesg.txt"""
+    from holdfast.offline import InputError, walk
+    from holdfast.plugins import load
+    from holdfast.ports import Input
+
+    try:
+        inputs = [Input(name=name, path=path) for name, path in walk(paths)]
+    except InputError as error:
+        unusable(str(error))
+    found = False
+    for finding in load("diagnosers", "logs")().findings(inputs, {"all": "1"} if every else {}):
+        found = found or finding.get("severity") in ("fatal", "error")
+        print(as_json(finding) if chosen(format) == "json" else _row(finding))
+    raise typer.Exit(1 if exit_code and found else 0)
+
+
+def _row(finding: dict[str, Any]) -> str:
+    if finding.get("check") is None:
+        return f"{finding['file']}:{finding['line']}: -"
+    count = f" x{finding['count']}" if finding.get("count", 1) > 1 else ""
+    what = f"{finding['severity']} {finding['check']} {finding.get('device') or ''}".rstrip()
+    return f"{finding['file']}:{finding['line']}: {what}{count}: {finding['text']}"

@@ -1,0 +1,89 @@
+"""The command line; every command imports what it needs when it runs, so that `--help` is instant."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from holdfast.cli import diagnose
+
+app = typer.Typer(
+    name="holdfast", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
+    help="Keeps long AI jobs running: says what broke, where and why, and repairs it.",
+)  # fmt: skip
+config_app = typer.Typer(no_args_is_help=True, help="Look at settings. Example: holdfast config check -c holdfast.toml")
+app.add_typer(diagnose.app, name="diagnose")
+app.add_typer(config_app, name="config")
+
+ConfigFile = Annotated[Path, typer.Option("-c", "--config", help="settings, TOML")]
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def run(
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="the job, after --")],
+    nproc: Annotated[int, typer.Option("--nproc", help="start N copies with RANK, WORLD_SIZE, MASTER_ADDR ... set; 0: one command")] = 0,
+    report: Annotated[str, typer.Option("--report", help="write the incidents here, JSON")] = "",
+    directory: Annotated[str, typer.Option("--dir", help="where logs, journal and evidence are kept")] = "",
+    job: Annotated[str, typer.Option("--job", help="the job's name; default: from the command")] = "",
+    quiet: Annotated[bool, typer.Option("--quiet", help="do not show the job's own output")] = False,
+) -> None:
+    """Run a job here; diagnose it when it breaks, and repair it. Example: holdfast run -- torchrun --nproc-per-node 4 train.py"""
+    from holdfast.run import Settings, run_job
+
+    settings = Settings(command=command, nproc=nproc, report=report, directory=directory, job=job, quiet=quiet)
+    raise typer.Exit(run_job(settings))
+
+
+@app.command()
+def serve(config: ConfigFile) -> None:
+    """Run the service. Example: holdfast serve -c holdfast.toml"""
+    from holdfast.config import ConfigError, read
+    from holdfast.journal import JournalError
+    from holdfast.logging import to_stderr
+    from holdfast.service import serve as run_service
+
+    to_stderr()
+    try:
+        run_service(read(config))
+    except (ConfigError, JournalError) as error:
+        diagnose.unusable(str(error))
+
+
+@app.command()
+def replay(
+    journal: Annotated[Path, typer.Argument(help="a recorded journal")],
+    format: diagnose.Format = "",
+) -> None:
+    """Decide a journal again; end with status 1 at the first difference. Example: holdfast replay holdfast.journal"""
+    from holdfast.cli.replay import replay_file
+
+    raise typer.Exit(replay_file(journal, format))
+
+
+@config_app.command("check")
+def config_check(config: ConfigFile) -> None:
+    """Say whether settings are right, by making every part they name."""
+    from holdfast.assembly import assemble
+    from holdfast.config import ConfigError, read
+
+    try:
+        assemble(read(config))
+    except ConfigError as error:
+        diagnose.unusable(str(error))
+    print(f"{config}: right")
+
+
+@config_app.command("show")
+def config_show(config: ConfigFile) -> None:
+    """Print settings in full, defaults included."""
+    from holdfast.config import ConfigError, read, show
+
+    try:
+        print(show(read(config)), end="")
+    except ConfigError as error:
+        diagnose.unusable(str(error))
+
+
+def main() -> None:
+    """The `holdfast` command."""
+    app()

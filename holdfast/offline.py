@@ -1,0 +1,122 @@
+"""Diagnosis of files with no service running: walk, recognise, ask each diagnoser, join the answers."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from holdfast.faults import Action, Fault, Judgement, Symptom
+from holdfast.plugins import installed, load
+from holdfast.ports import Diagnoser, Input
+from holdfast.verdict import Json, Skipped, Verdict
+
+HEAD_BYTES = 65_536
+MOST_FILES = 100_000
+
+# Who is asked first what a file is: the forms that cannot be mistaken before the free text.
+_ORDER = ("hang", "slow", "node", "metrics", "logs", "job", "training")
+
+
+class InputError(ValueError):
+    """A path that cannot be used at all."""
+
+
+def walk(paths: Iterable[str]) -> Iterator[tuple[str, Path]]:
+    """Every file under the paths, folders in order of their names, links to folders not followed.
+
+    raises InputError: a path does not exist, or there are more than `MOST_FILES`
+    """
+    count = 0
+    for given in paths:
+        root = Path(given)
+        if not root.exists():
+            raise InputError(f"{given}: no such file or folder")
+        for file in _files(root):
+            count += 1
+            if count > MOST_FILES:
+                raise InputError(f"{given}: over {MOST_FILES} files")
+            yield str(file), file
+
+
+def _files(root: Path) -> Iterator[Path]:
+    if not root.is_dir():
+        yield root
+        return
+    for child in sorted(root.iterdir()):
+        if child.is_dir() and not child.is_symlink():
+            yield from _files(child)
+        elif child.is_file():
+            yield child
+
+
+def diagnosers() -> dict[str, Diagnoser]:
+    """The installed diagnosers, in the order in which they are asked what a file is."""
+    names = [*(name for name in _ORDER if name in installed("diagnosers")), *sorted(set(installed("diagnosers")) - set(_ORDER))]
+    return {name: load("diagnosers", name)() for name in names}
+
+
+def sort_files(files: Iterable[tuple[str, Path]], asked: Mapping[str, Diagnoser]) -> tuple[dict[str, list[Input]], list[Skipped]]:
+    """Give each file to the first diagnoser that knows its kind; what nobody knows, or cannot be read, is skipped."""
+    found: dict[str, list[Input]] = {name: [] for name in asked}
+    skipped = []
+    for name, path in files:
+        try:
+            with path.open("rb") as file:
+                head = file.read(HEAD_BYTES)
+        except OSError as error:
+            skipped.append(Skipped(name, error.strerror or str(error)))
+            continue
+        kinds = ((who, kind) for who, diagnoser in asked.items() if (kind := diagnoser.recognise(name, head)))
+        who, kind = next(kinds, ("", ""))
+        if who:
+            found[who].append(Input(name=name, path=path, kind=kind))
+        else:
+            skipped.append(Skipped(name, "empty" if not head else "no diagnoser knows this kind of file"))
+    return found, skipped
+
+
+def diagnose_all(paths: Sequence[str], options: Mapping[str, str]) -> Verdict:
+    """Diagnose any mixture of files and join all evidence into one verdict."""
+    asked = diagnosers()
+    found, skipped = sort_files(walk(paths), asked)
+    inputs: list[Json] = [{"file": i.name, "kind": i.kind} for group in found.values() for i in group]
+    verdicts = {who: asked[who].diagnose(group, options) for who, group in found.items() if group}
+    joined = join(verdicts)
+    detail = {**joined.detail, "inputs": inputs}
+    return msgspec.structs.replace(joined, detail=detail, skipped=(*joined.skipped, *skipped))
+
+
+# How near the root of the trouble an answer is: hardware explains a hang, a hang explains a crash of its waiters.
+_WEIGHT = {"logs": 50, "node": 50, "metrics": 40, "hang": 30, "job": 25, "slow": 20, "training": 15}
+_SAYS = {Judgement.CULPRIT: 3, Judgement.NOBODY: 2, Judgement.UNDECIDED: 1, Judgement.HEALTHY: 0}
+_STRONG_SYMPTOMS = (Symptom.HANG, Symptom.CRASH, Symptom.LOSS, Symptom.SLOW, Symptom.SLO)
+
+
+def join(verdicts: Mapping[str, Verdict]) -> Verdict:
+    """One verdict of several: who names a culprit beats who names none, then the one nearer the root.
+
+    The symptom is the strongest any of them saw, all evidence is kept, and each answer stays in `detail.answers`.
+    """
+    if not verdicts:
+        return Verdict(verdict=Judgement.UNDECIDED, detail={"missing": ["no file of a kind that can be diagnosed"]})
+    ranked = sorted(verdicts, key=lambda who: (_SAYS[verdicts[who].verdict], _WEIGHT.get(who, 0)), reverse=True)
+    best = verdicts[ranked[0]]
+    symptoms = {verdicts[who].symptom for who in ranked}
+    symptom = best.symptom
+    if symptom is Symptom.NONE:
+        symptom = next((s for s in _STRONG_SYMPTOMS if s in symptoms), Symptom.NONE)
+    answers: Json = {
+        who: {"verdict": v.verdict.value, "symptom": v.symptom.value, "fault": v.fault.value, "action": v.action.value}
+        for who, v in verdicts.items()
+    }
+    fault = best.fault if best.verdict is not Judgement.HEALTHY else Fault.NONE
+    return Verdict(
+        verdict=best.verdict,
+        symptom=symptom,
+        fault=fault,
+        culprits=best.culprits,
+        action=best.action if best.verdict is not Judgement.HEALTHY else Action.NONE,
+        evidence=tuple(line for who in ranked for line in verdicts[who].evidence),
+        detail={**best.detail, "answers": answers, "decided_by": ranked[0]},
+        skipped=tuple(line for who in ranked for line in verdicts[who].skipped),
+    )
