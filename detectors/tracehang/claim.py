@@ -1,0 +1,214 @@
+"""Claims that a job hangs: no rank has stepped for far longer than this job, in this phase, at this step, ever took."""
+
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+
+from detectors.tracehang.rhythm import Rhythm
+from holdfast.events import Beat, Beats, Change, Changes, Finding, Observation, Steps
+from holdfast.faults import Action, Fault, Judgement, Perception, Symptom
+from holdfast.topology import JobId, Kind, job_of
+from holdfast.verdict import Evidence
+
+MOST_JOBS = 1024
+EVIDENCE = ("stacks", "flight_recorder", "processes")
+
+# Phases that are part of every step; any other announced phase has a limit of its own.
+_STEP_PHASES = ("forward", "backward", "optim", "step", "reduce", "gather", "scatter", "send", "recv", "data", "comm", "barrier")
+
+# Bytes through storage that show a process to be saving or loading rather than waiting.
+_MOVING_BYTES = 1 << 20
+
+
+def _in_step(phase: str) -> bool:
+    return any(part in phase.lower() for part in _STEP_PHASES)
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """factor: silence of so many usual steps is too long, but never less than floor_s
+
+    startup_s: before the first step; early_s: before the pace is known; phase_s: in an announced phase, or one read
+    from the stacks; storage_factor: how many limits a job may be silent while it moves data through storage
+    """
+
+    factor: float = 5.0
+    floor_s: float = 8.0
+    startup_s: float = 1800.0
+    early_s: float = 60.0
+    phase_s: float = 900.0
+    storage_factor: float = 10.0
+
+
+class Watched(msgspec.Struct):
+    """One job.
+
+    step, stepped_at: the last completed of any rank; rank: the one whose steps are learned from, -1 none yet
+    phase: announced phase now open; resumed_at: when the last one ended; waits_s: limit granted for the present silence
+    """
+
+    attempt: int = 0
+    step: int = -1
+    stepped_at: float = 0.0
+    begun_at: float = 0.0
+    heard_at: float = 0.0
+    rank: int = -1
+    phase: str = ""
+    resumed_at: float = 0.0
+    io_bytes: int = 0
+    io_at: float = 0.0
+    waits_s: float = 0.0
+    claimed: bool = False
+    claims: int = 0
+    running: bool = True
+    learned_step: int = -1
+    learned_at: float = 0.0
+    learned: Rhythm = msgspec.field(default_factory=Rhythm)
+
+
+class Claim:
+    """One signal of several: what it claims is asked about with stacks, recorder and process states before anything is done.
+
+    Silence is counted by the agents' own times, so a service that was away, or a spool that came late, accuses nobody.
+    """
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self.jobs: dict[str, Watched] = {}
+
+    def observe(self, seen: Observation) -> Iterator[Finding]:
+        """Take in beats, steps and the job's starts and ends."""
+        if isinstance(seen, Changes):
+            for change in seen.changes:
+                if change.target.kind is Kind.JOB:
+                    yield from self._on_job(change, JobId(change.target.id))
+        elif isinstance(seen, Beats) and seen.job and seen.beats:
+            yield from self._on_beats(self._job(seen.job), seen)
+        elif isinstance(seen, Steps) and seen.job and len(seen.ranks):
+            self._on_steps(self._job(seen.job), seen)
+
+    def tick(self) -> Iterator[Finding]:
+        """Claim what has become too long."""
+        for name, job in self.jobs.items():
+            limit_s = self.limit_s(job)
+            if job.running and job.heard_at and not job.claimed and self.silence_s(job) > limit_s:
+                job.claimed = True
+                job.claims += 1
+                yield self._finding(JobId(name), job, limit_s)
+
+    def silence_s(self, job: Watched) -> float:
+        """Seconds from the last sign of progress to the last sign of life."""
+        since = max(job.stepped_at, job.begun_at, job.resumed_at)
+        return job.heard_at - since if since else 0.0
+
+    def limit_s(self, job: Watched) -> float:
+        """How long this job may be silent now."""
+        limits, learned = self.limits, job.learned
+        if job.stepped_at <= job.begun_at:
+            return limits.startup_s
+        if len(learned.gaps_s) < 3:
+            limit_s = max(limits.early_s, limits.factor * learned.pace_s())
+        else:
+            limit_s = max(limits.floor_s, limits.factor * learned.pace_s())
+        pause_s = max(2.0 * learned.expected_s(job.step), 1.5 * learned.by_the_clock_s())
+        limit_s = max(limit_s, pause_s, job.waits_s)
+        if job.phase:
+            limit_s = max(limit_s, limits.phase_s)
+        if job.io_at and job.heard_at - job.io_at < limit_s:
+            return limits.storage_factor * limit_s  # it saves or loads: not still
+        return limit_s
+
+    def grant(self, name: str, phase: str) -> Finding | None:
+        """Let the present silence last as long as the phase that the stacks show; None if it has been granted already."""
+        job = self.jobs.get(name)
+        if job is None or not job.claimed or job.waits_s >= self.limits.phase_s:
+            return None
+        job.waits_s = self.limits.phase_s
+        job.claimed = False
+        return msgspec.structs.replace(
+            self._finding(JobId(name), job, job.waits_s), cleared=True,
+            evidence=(Evidence("stacks", 0, f"the ranks are in {phase}: given {job.waits_s:.0f} s"),),
+        )  # fmt: skip
+
+    def _on_job(self, change: Change, name: JobId) -> Iterator[Finding]:
+        job = self._job(name)
+        if change.attempt < job.attempt:
+            return
+        began = change.state == "started" and (change.attempt > job.attempt or not job.begun_at)
+        job.attempt, job.running = change.attempt, change.state == "started"
+        if began or not job.running:
+            if job.claimed:
+                yield self._withdraw(name, job, change.at, f"the job has {change.state}")
+            job.waits_s, job.io_at, job.phase = 0.0, 0.0, ""
+        if began:
+            job.begun_at = change.at
+
+    def _on_beats(self, job: Watched, seen: Beats) -> Iterator[Finding]:
+        if seen.attempt != job.attempt and job.begun_at:
+            return
+        job.heard_at = max(job.heard_at, seen.at)
+        job.begun_at = job.begun_at or seen.at
+        self._note_phase(job, seen)
+        self._note_storage(job, seen)
+        last = max(seen.beats, key=lambda beat: (beat.stepped_at, beat.step))
+        if last.stepped_at > max(job.stepped_at, job.begun_at):
+            yield from self._stepped(JobId(seen.job), job, last)
+
+    def _stepped(self, name: JobId, job: Watched, last: Beat) -> Iterator[Finding]:
+        job.step, job.stepped_at, job.waits_s, job.io_at = last.step, last.stepped_at, 0.0, 0.0
+        if job.claimed:
+            yield self._withdraw(name, job, last.stepped_at, f"step {last.step} was completed")
+
+    def _on_steps(self, job: Watched, seen: Steps) -> None:
+        """Learn the pace from one rank: in a synchronous job all show the same."""
+        if job.rank < 0:
+            job.rank = int(seen.ranks.min())
+        mine = np.flatnonzero(seen.ranks == job.rank)
+        pauses = [n for n, signal in enumerate(seen.signals) if signal.startswith("phase.") and not _in_step(signal)]
+        for row in mine[np.argsort(seen.ended_at[mine], kind="stable")]:
+            step, ended_at = int(seen.steps[row]), float(seen.ended_at[row])
+            announced = bool(pauses) and bool(np.nansum(seen.values[row, pauses]) > 0.0)
+            if job.learned_at > job.begun_at and step == job.learned_step + 1:
+                job.learned.learn(job.learned_step, ended_at - job.learned_at, announced=announced)
+            job.learned_step, job.learned_at = step, ended_at
+
+    def _note_phase(self, job: Watched, seen: Beats) -> None:
+        open_now = next((beat.phase for beat in seen.beats if beat.phase and not _in_step(beat.phase)), "")
+        if job.phase and not open_now:
+            job.resumed_at = seen.at
+        job.phase = open_now
+
+    def _note_storage(self, job: Watched, seen: Beats) -> None:
+        moved = sum(beat.io_bytes for beat in seen.beats)
+        if moved - job.io_bytes > _MOVING_BYTES and job.io_bytes:
+            job.io_at = seen.at
+        job.io_bytes = moved
+
+    def _withdraw(self, name: JobId, job: Watched, at: float, why: str) -> Finding:
+        job.claimed = False
+        claim = self._finding(name, job, 0.0)
+        return msgspec.structs.replace(claim, at=at, cleared=True, evidence=(Evidence("steps", 0, why),))
+
+    def _finding(self, name: JobId, job: Watched, limit_s: float) -> Finding:
+        silence_s = self.silence_s(job)
+        text = f"no rank has stepped for {silence_s:.1f} s after step {job.step}; usual {job.learned.pace_s():.2f} s, limit {limit_s:.1f} s"
+        return Finding(
+            at=job.heard_at, id=f"tracehang/{name}/{job.claims}", job=name, target=job_of(name), perception=Perception.HANG,
+            symptom=Symptom.HANG, fault=Fault.UNKNOWN, check="tracehang.silence", judgement=Judgement.UNDECIDED,
+            confidence=0.5, evidence=(Evidence("steps", 0, text),), action=Action.WATCH, wants=EVIDENCE,
+            detail={"step": job.step, "silence_s": round(silence_s, 3), "limit_s": round(limit_s, 3)},
+        )  # fmt: skip
+
+    def _job(self, name: str) -> Watched:
+        job = self.jobs.get(name)
+        if job is None:
+            job = self.jobs[name] = Watched()
+            if len(self.jobs) > MOST_JOBS:
+                del self.jobs[min(self.jobs, key=lambda other: self.jobs[other].heard_at)]
+        return job
+
+    def snapshot(self) -> bytes:
+        return msgspec.msgpack.encode(self.jobs)
+
+    def restore(self, memory: bytes) -> None:
+        self.jobs = msgspec.msgpack.decode(memory, type=dict[str, Watched])

@@ -1,0 +1,86 @@
+"""Gathers the answers to one collection and gives the verdict when all of it has come, or time is up."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import msgspec
+
+from detectors.tracehang.gather import Pile
+from detectors.tracehang.judge import judge
+from holdfast.events import Dump, Dumps, Finding
+from holdfast.faults import Judgement, Perception, Severity
+from holdfast.topology import JobId, Kind, job_of, rank_of
+from holdfast.verdict import Verdict
+
+_MOST_OPEN = 64
+_MOST_BYTES = 1 << 30
+
+
+class _Collection(msgspec.Struct):
+    """What one order has brought so far."""
+
+    job: JobId
+    first_at: float
+    dumps: list[Dump] = []
+    sources: list[str] = []
+    size: int = 0
+
+
+@dataclass(kw_only=True)
+class Evidence:
+    """patience_s: how long after the first part of a collection the rest may take."""
+
+    patience_s: float
+    _open: dict[str, _Collection] = field(default_factory=dict, init=False)
+    _judged: dict[str, float] = field(default_factory=dict, init=False)
+
+    def observe(self, seen: Dumps) -> Iterator[Finding]:
+        """Take a part; the last one of a source closes it."""
+        if seen.order in self._judged:
+            return
+        one = self._open.get(seen.order)
+        if one is None:
+            one = self._open[seen.order] = _Collection(seen.job, seen.at)
+        one.size += sum(len(dump.data) for dump in seen.dumps)
+        if one.size <= _MOST_BYTES:
+            one.dumps.extend(seen.dumps)
+        if seen.complete:
+            yield self._close(seen.order, seen.at)
+        elif len(self._open) > _MOST_OPEN:
+            yield self._close(next(iter(self._open)), seen.at)
+
+    def tick(self, now: float) -> Iterator[Finding]:
+        """Judge what has waited long enough with what is there."""
+        for order in [o for o, one in self._open.items() if now - one.first_at >= self.patience_s]:
+            yield self._close(order, now)
+
+    def _close(self, order: str, now: float) -> Finding:
+        one = self._open.pop(order)
+        self._judged[order] = now
+        while len(self._judged) > _MOST_OPEN:
+            del self._judged[next(iter(self._judged))]
+        pile = Pile()
+        for dump in one.dumps:
+            rank = int(dump.target.id) if dump.target.kind is Kind.RANK and dump.target.id.isdigit() else None
+            pile.add(dump.name, dump.data, rank=rank, error=dump.error)
+        verdict = judge(pile.case())
+        return finding_of(verdict, order=order, job=one.job, at=now)
+
+    def snapshot(self) -> bytes:
+        return msgspec.msgpack.encode((self._open, self._judged))
+
+    def restore(self, memory: bytes) -> None:
+        self._open, self._judged = msgspec.msgpack.decode(memory, type=tuple[dict[str, _Collection], dict[str, float]])
+
+
+def finding_of(verdict: Verdict, *, order: str, job: JobId, at: float) -> Finding:
+    """A verdict as a finding of the job; the claim was right that it is still, so `healthy` is `undecided` here."""
+    first = verdict.culprits[0] if verdict.culprits else None
+    judgement = Judgement.UNDECIDED if verdict.verdict is Judgement.HEALTHY else verdict.verdict
+    cause = first.cause if first else judgement.value
+    return Finding(
+        at=at, id=f"tracehang/{order}", job=job, target=rank_of(job, int(first.id)) if first else job_of(job),
+        perception=Perception.HANG, symptom=verdict.symptom, fault=verdict.fault, check=f"tracehang.{cause}", judgement=judgement,
+        severity=Severity.ERROR, cause=cause, confidence=first.confidence if first else 0.5, culprits=verdict.culprits,
+        evidence=verdict.evidence, action=verdict.action, detail={**verdict.detail, "order": order},
+    )  # fmt: skip

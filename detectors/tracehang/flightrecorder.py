@@ -1,0 +1,195 @@
+"""Flight recorder dumps (PyTorch, versions 2.x, pickle or JSON, NCCL or gloo) -> what each rank has enqueued and completed.
+
+Format: torch/csrc/distributed/c10d/FlightRecorder. A dump knows neither its rank nor its host, group numbers are the
+process's own, gloo leaves `state` at `scheduled` for ever and `pg_config` empty; so only `retired`, the discovery times
+and `pg_status` are believed, and groups are joined by name.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from detectors.tracehang.unpickle import MOST_BYTES, PickleError, plain
+
+# Of each group only the tail matters to a hang; a wrapped ring holds no more of it anyway.
+TAIL = 512
+MOST_ENTRIES = 200_000
+MOST_GROUPS = 10_000
+
+_P2P = re.compile(r"(send|recv) (\d+)(?:->|<-)(\d+)")
+_RANKS = re.compile(r"\d+")
+_COALESCED = ":coalesced"
+
+
+class DumpError(ValueError):
+    """Not a flight recorder dump; the message says why."""
+
+
+class Op(msgspec.Struct, frozen=True):
+    """One operation of one group.
+
+    order: the record's number in this process; seq: the group's collective number, for p2p that of its p2p numbering
+    peer: group-local rank of the other side, -1 for a collective; sends: whether a p2p is a send
+    started: its kernel has begun, where the recorder's timing is on; False says nothing
+    """
+
+    order: int
+    group: str
+    seq: int
+    name: str
+    done: bool
+    shape: str
+    peer: int = -1
+    sends: bool = False
+    started: bool = False
+
+    @property
+    def p2p(self) -> bool:
+        return self.peer >= 0
+
+
+class Status(msgspec.Struct, frozen=True):
+    """Collective numbers of one group as the process itself counts them, -1 none."""
+
+    enqueued: int
+    completed: int
+
+
+class Recording(msgspec.Struct, kw_only=True):
+    """What one rank's dump says.
+
+    members: group -> global ranks, only where the dump says so; status: by the process's own group id
+    local: group -> that id; ops: the tail of each group in recorded order; lost: records overwritten before the dump
+    """
+
+    rank: int
+    version: str = ""
+    members: dict[str, tuple[int, ...]] = {}
+    desc: dict[str, str] = {}
+    status: dict[str, Status] = {}
+    local: dict[str, str] = {}
+    ops: list[Op] = []
+    entries: int = 0
+    lost: int = 0
+
+
+def looks_like_dump(head: bytes) -> bool:
+    """Whether a file's beginning is that of a dump."""
+    if head[:1] == b"\x80":
+        return b"pg_config" in head or b"pg_status" in head or b"entries" in head
+    return head.lstrip()[:1] == b"{" and (b'"pg_config"' in head or b'"pg_status"' in head or b'"comm_lib_version"' in head)
+
+
+def rank_of_name(name: str) -> int | None:
+    """The rank in a file's name: its last number ("_dump_10", "fr_rank3", "nccl_trace_rank_12.json"); None without one."""
+    stem = re.sub(r"\.(json|pkl|pickle|bin|dump|txt|trace)$", "", name.rsplit("/", 1)[-1])
+    found = re.search(r"rank[_\-.]?(\d+)", stem) or re.search(r"(\d+)$", stem)
+    return int(found.group(1)) if found else None
+
+
+def read_dump(data: bytes, rank: int) -> Recording:
+    """Decode one dump.
+
+    raises DumpError: empty, broken, hostile, or not a dump
+    """
+    if not data:
+        raise DumpError("empty file")
+    if len(data) > MOST_BYTES:
+        raise DumpError(f"{len(data)} bytes, at most {MOST_BYTES} are read")
+    try:
+        raw = plain(data) if data[:1] == b"\x80" else json.loads(data)
+    except (PickleError, ValueError, RecursionError) as error:
+        raise DumpError(str(error)) from error
+    if not isinstance(raw, dict) or not ({"entries", "pg_config", "pg_status"} & set(raw)):
+        raise DumpError("not a flight recorder dump: neither entries, pg_config nor pg_status in it")
+    try:
+        return _recording(raw, rank)
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        raise DumpError(f"a field is not as it should be: {type(error).__name__}: {error}") from error
+
+
+def _recording(raw: Mapping[str, Any], rank: int) -> Recording:
+    recording = Recording(rank=rank, version=str(raw.get("version", "")))
+    for name, config in _pairs(raw.get("pg_config")):
+        ranks = tuple(int(r) for r in _RANKS.findall(str(config.get("ranks", ""))))
+        if name and ranks:
+            recording.members[name] = ranks
+            recording.desc[name] = str(config.get("desc", ""))
+    for local, status in _pairs(raw.get("pg_status")):
+        enqueued = int(status.get("last_enqueued_collective", -1))
+        recording.status[local] = Status(enqueued, int(status.get("last_completed_collective", -1)))
+    entries = raw.get("entries") or []
+    if not isinstance(entries, list) or len(entries) > MOST_ENTRIES:
+        raise ValueError(f"entries is not a list of at most {MOST_ENTRIES}")
+    recording.entries = len(entries)
+    _read_entries(recording, entries)
+    return recording
+
+
+def _pairs(table: Any) -> list[tuple[str, dict[str, Any]]]:
+    if not isinstance(table, dict):
+        return []
+    if len(table) > MOST_GROUPS:
+        raise ValueError(f"over {MOST_GROUPS} groups")
+    return [(str(name), row) for name, row in table.items() if isinstance(row, dict)]
+
+
+def _read_entries(recording: Recording, entries: list[Any]) -> None:
+    counts: dict[str, int] = {}
+    kept: list[Op] = []
+    newest = -1
+    coalesced: dict[tuple[str, bool, int], bool] = {}
+    for index in range(len(entries) - 1, -1, -1):
+        entry = entries[index]
+        order = int(entry.get("record_id", index))
+        newest = max(newest, order)
+        group, desc = _group(entry)
+        recording.local.setdefault(group, str(entry.get("pg_id", "")))
+        if desc:
+            recording.desc.setdefault(group, desc)
+        part_of = (group, bool(entry.get("is_p2p")), _seq(entry))
+        if _COALESCED in str(entry.get("profiling_name", "")):
+            coalesced[part_of] = _done(entry)
+            continue
+        # the parts of a coalesced launch have no state of their own: theirs is that of the record which closes it
+        done = coalesced.get(part_of, False) or _done(entry)
+        count = counts[group] = counts.get(group, 0) + 1
+        if done and count > TAIL:
+            continue
+        kept.append(_op(entry, order, group, done))
+    recording.ops = sorted(kept, key=lambda op: op.order)
+    recording.lost = max(0, newest + 1 - len(entries))
+
+
+def _group(entry: Mapping[str, Any]) -> tuple[str, str]:
+    named = entry.get("process_group")
+    if isinstance(named, list | tuple) and named:
+        return str(named[0]), str(named[1]) if len(named) > 1 else ""
+    return str(entry.get("pg_id", "")), ""
+
+
+def _done(entry: Mapping[str, Any]) -> bool:
+    """`retired` alone is no end: the watchdog retires what has timed out too; gloo's state never leaves `scheduled`."""
+    if entry.get("state") == "completed" or entry.get("time_discovered_completed_ns"):
+        return True
+    is_gloo = str(entry.get("profiling_name", "")).startswith("gloo:")
+    return is_gloo and bool(entry.get("retired"))
+
+
+def _seq(entry: Mapping[str, Any]) -> int:
+    return int(entry.get("p2p_seq_id" if entry.get("is_p2p") else "collective_seq_id", -1))
+
+
+def _op(entry: Mapping[str, Any], order: int, group: str, done: bool) -> Op:
+    name = str(entry.get("profiling_name", ""))
+    put, got = ((entry.get(f"{side}_dtypes"), entry.get(f"{side}_sizes")) for side in ("input", "output"))
+    shape = f"{put[0]}{put[1]}->{got[0]}{got[1]}"
+    started = done or entry.get("state") == "started" or bool(entry.get("time_discovered_started_ns"))
+    p2p = _P2P.search(name)
+    if p2p is None:
+        return Op(order, group, int(entry.get("collective_seq_id", -1)), name, done, shape, started=started)
+    peer, sends = int(p2p.group(3)), p2p.group(1) == "send"
+    return Op(order, group, int(entry.get("p2p_seq_id", -1)), name, done, shape, peer, sends, started)

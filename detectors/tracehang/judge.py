@@ -1,0 +1,294 @@
+"""The verdict of a hang: rules in the order in which they are tried, the first that can speak does."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from detectors.tracehang import words
+from detectors.tracehang.blame import Blame, host_blames
+from detectors.tracehang.case import Case
+from detectors.tracehang.mismatch import mismatches
+from detectors.tracehang.order import departed, habit
+from detectors.tracehang.ras import behind
+from detectors.tracehang.stacks import Doing
+from detectors.tracehang.waits import Edge, Graph, Why, build, cycles, sinks
+from holdfast.faults import Action, Fault, HangCause, Judgement, Symptom
+from holdfast.topology import Kind
+from holdfast.verdict import Culprit, Evidence, Json, Verdict
+
+_HOST_ACTION = {
+    HangCause.DEVICE_STUCK: Action.REPLACE,
+    HangCause.MISMATCH: Action.STOP,
+}
+_MOST_CULPRITS = 256
+
+
+@dataclass(kw_only=True)
+class Finding:
+    """What a rule says. edges: those that show the first of the blamed; missing: what would decide."""
+
+    judgement: Judgement
+    blames: Sequence[Blame] = ()
+    fault: Fault = Fault.NONE
+    symptom: Symptom = Symptom.HANG
+    action: Action = Action.NONE
+    why: str = ""
+    missing: Sequence[str] = ()
+    extra: dict[str, Json] = field(default_factory=dict)
+
+
+def judge(case: Case) -> Verdict:
+    """Say who holds up the job, or that nobody does, or what is missing to say so."""
+    graph = build(case)
+    found = next(answer for rule in RULES if (answer := rule(case, graph)) is not None)
+    return _verdict(case, graph, found)
+
+
+# --- the rules
+
+
+def _process_facts(case: Case, graph: Graph) -> Finding | None:
+    """The kernel's word is the shortest road: who is stopped, or gone with an error, holds up the rest."""
+    stopped = [r for r, p in case.processes.items() if p.state in ("T", "t")]
+    ended = {r: p for r, p in case.processes.items() if p.state in ("X", "Z") and (p.signal or p.exit_code or p.state == "Z")}
+    if ended and not stopped:
+        first = min((p.since for p in ended.values() if p.since), default=0.0)
+        alive = len(case.processes) > len(ended)
+        # where all are gone most were told to go by the launcher: only the first went of itself
+        ended = {r: p for r, p in ended.items() if alive or not p.since or p.since - first < 0.5}
+    if not stopped and not ended:
+        return None
+    blames = [Blame(r, HangCause.STOPPED, 0.97, [words.process(case, r)]) for r in sorted(stopped)]
+    blames += [Blame(r, HangCause.EXITED, 0.95, [words.process(case, r)]) for r in sorted(ended) if r not in stopped]
+    return _culprits(case, blames, why="a process that is stopped or gone enters no collective")
+
+
+def _mismatch(case: Case, graph: Graph) -> Finding | None:
+    """Ranks that entered one collective with different operations or sizes wait for ever."""
+    for found in mismatches(case):
+        extra: dict[str, Json] = {"mismatch": {"group": found.group, "seq": found.seq, "calls": found.calls()}}
+        if not found.odd:
+            why = f"the ranks of group {case.describe(found.group)} call different operations at #{found.seq}, no side is the odd one"
+            return Finding(judgement=Judgement.NOBODY, fault=Fault.USER_CODE, action=Action.STOP, why=why, extra=extra)
+        blames = [Blame(r, HangCause.MISMATCH, 0.9, [found.sentence(r, case)]) for r in found.odd]
+        return _culprits(case, blames, why="its call does not fit that of its peers", extra=extra)
+    return None
+
+
+def _host(case: Case, graph: Graph) -> Finding | None:
+    """Host stuck: the walk ends at ranks that wait for nobody and never entered what their peers wait in."""
+    blames = host_blames(case, graph, sinks(graph, graph.edges))
+    if not blames:
+        return None
+    heard = [b for b in blames if b.cause is not HangCause.NO_DUMP]
+    if not case.recordings and len(blames) * 2 > len(case.expected) > 2:
+        missing = ["flight recorder dumps: most ranks are in no communication, so the stacks alone name nobody"]
+        return Finding(judgement=Judgement.UNDECIDED, missing=missing, why="more ranks work than wait")
+    return _culprits(case, heard or blames, why="the others wait for what it has not entered")
+
+
+def _ring(case: Case, graph: Graph) -> Finding | None:
+    """Ranks that wait for each other: who has left its own habit has skipped something; else the program's order is wrong."""
+    rings = cycles(graph)
+    if not rings:
+        return None
+    blames = [blame for ring in rings for blame in _skippers(case, graph, ring)]
+    if blames:
+        return _culprits(case, blames, why="it went past an operation that its peers wait in")
+    ranks: list[Json] = [list[Json](ring) for ring in rings]
+    why = f"ranks {words.numbers(rings[0])} wait for each other: the order of their operations does not fit, no machine is to blame"
+    return Finding(judgement=Judgement.NOBODY, fault=Fault.SOFTWARE, action=Action.RESTART, why=why, extra={"rings": ranks})
+
+
+def _device(case: Case, graph: Graph) -> Finding | None:
+    """Device stuck: a peer has completed a synchronising operation that this rank still has pending."""
+    if not graph.ahead:
+        return None
+    blames = []
+    for rank, op in sorted(graph.ahead.items()):
+        members = case.members.get(op.group, ())
+        done = [m for m in members if case.is_done(m, op.group, op.seq)]
+        sure = 0.85 if 2 * (len(members) - len(done)) <= len(members) else 0.5
+        text = f"{op.name} #{op.seq} of group {case.describe(op.group)} is pending here and complete on ranks {words.numbers(done)}"
+        blames.append(Blame(rank, HangCause.DEVICE_STUCK, sure, [text], group=op.group, seq=op.seq, op=op.name))
+    return _culprits(case, blames, why="every rank had entered the operation, and this one's device did not finish it")
+
+
+def _not_started(case: Case, graph: Graph) -> Finding | None:
+    """Equal dumps with the recorder's timing on: a rank whose kernel has not begun where its peers' have is held up before it."""
+    for ops in _fronts(case).values():
+        waiting = [r for r, started in ops.items() if not started]
+        if waiting and 2 * len(waiting) <= len(ops) and len(waiting) < len(ops):
+            op = case.pending(waiting[0])
+            text = f"its kernel of {op.name} #{op.seq} has not begun, its peers' have" if op else ""
+            return _culprits(case, [Blame(r, HangCause.DEVICE_STUCK, 0.7, [text]) for r in waiting], why="its device stands before the operation")
+    return None
+
+
+def _ras(case: Case, graph: Graph) -> Finding | None:
+    """NCCL's own counts: a rank that has launched fewer collectives of a communicator than its peers."""
+    blames = [
+        Blame(rank, HangCause.NO_DUMP if not answers else HangCause.HOST_STUCK, 0.8, [text])
+        for rank, text, answers in behind(case.communicators)
+    ]
+    return _culprits(case, blames, why="NCCL counts fewer launches for it than for its peers") if blames else None
+
+
+def _odd_stacks(case: Case, graph: Graph) -> Finding | None:
+    """Stacks alone, all in some communication: an odd one stands in another call than the rest."""
+    if case.recordings or len(case.stacks) < 3:
+        return None
+    places: dict[str, list[int]] = {}
+    for rank, stack in case.stacks.items():
+        places.setdefault(f"{stack.doing.value} at {words.own_frame(stack)}", []).append(rank)
+    if len(places) < 2 or not all(stack.waits for stack in case.stacks.values()):
+        return None
+    extra: dict[str, Json] = {"places": {place: list[Json](sorted(ranks)) for place, ranks in places.items()}}
+    most = max(places.values(), key=len)
+    odd = sorted(r for ranks in places.values() if ranks is not most for r in ranks)
+    if 4 * len(odd) > len(case.stacks):
+        why = "the ranks stand in different communication calls: the program's order does not fit, no machine is to blame"
+        return Finding(judgement=Judgement.NOBODY, fault=Fault.SOFTWARE, action=Action.RESTART, why=why, extra=extra)
+    blames = [Blame(r, HangCause.MISMATCH, 0.6, [words.stack(case, r)]) for r in odd]
+    return _culprits(case, blames, why="it stands in another call than all its peers", extra=extra)
+
+
+def _nobody_waits(case: Case, graph: Graph) -> Finding | None:
+    """Nothing is pending anywhere."""
+    if any(case.pending(r) is not None for r in case.recordings) or any(s.waits for s in case.stacks.values()):
+        return None
+    if case.recordings and len(case.recordings) == len(case.expected):
+        return Finding(judgement=Judgement.HEALTHY, symptom=Symptom.NONE, why="no operation is pending on any rank")
+    missing = [] if case.recordings else ["flight recorder dumps"]
+    missing += [] if case.stacks else ["stacks of all ranks"]
+    missing += [f"dumps of ranks {words.numbers(_without(case))}"] if case.recordings and _without(case) else []
+    return Finding(judgement=Judgement.UNDECIDED, missing=missing, why="no rank is seen to wait for another")
+
+
+def _all_equal(case: Case, graph: Graph) -> Finding:
+    """Every rank has entered the same operation and none has completed it."""
+    missing = ["stacks of all ranks"] if not case.stacks else []
+    missing += ["flight recorder dumps of all ranks"] if _without(case) else []
+    missing += ["device utilisation and power of each rank", "XIDs and link errors of the nodes", "NCCL RAS"]
+    why = "all ranks stand in the same operation: a device or link has stalled before or in it, the dumps alone cannot say whose"
+    return Finding(judgement=Judgement.UNDECIDED, fault=Fault.UNKNOWN, missing=missing, why=why)
+
+
+Rule = Callable[[Case, Graph], Finding | None]
+RULES: tuple[Rule, ...] = (
+    _process_facts, _mismatch, _host, _ring, _device, _ras, _not_started, _odd_stacks, _nobody_waits, _all_equal,
+)  # fmt: skip
+
+
+# --- what they share
+
+
+def _culprits(case: Case, blames: Sequence[Blame], *, why: str, extra: dict[str, Json] | None = None) -> Finding:
+    first = max(blames, key=lambda blame: blame.confidence)
+    fault = words.fault_of(case, first.rank, first.cause)
+    action = _HOST_ACTION.get(first.cause, Action.RESTART)
+    ranked = sorted(blames, key=lambda blame: (-blame.confidence, blame.rank))
+    return Finding(judgement=Judgement.CULPRIT, blames=ranked, fault=fault, action=action, why=why, extra=extra or {})
+
+
+def _skippers(case: Case, graph: Graph, ring: Sequence[int]) -> list[Blame]:
+    skipped: dict[int, Blame] = {}
+    for rank in ring:
+        text = _skipped(case, graph, rank)
+        if text:
+            wanted = next((e for e in graph.into(rank) if e.why is Why.NOT_ENQUEUED), None)
+            blame = Blame(rank, HangCause.HOST_STUCK, 0.85, [text, *words.stack_lines(case, rank)])
+            if wanted is not None:
+                blame.group, blame.seq, blame.op = wanted.group, wanted.seq, wanted.op
+            skipped[rank] = blame
+    return list(skipped.values()) if 2 * len(skipped) <= len(ring) else []
+
+
+def _skipped(case: Case, graph: Graph, rank: int) -> str:
+    """A sentence on the operation a rank of a ring has gone past, "" if it has not."""
+    wanted = [edge for edge in graph.into(rank) if edge.why is Why.NOT_ENQUEUED]
+    recording = case.recordings.get(rank)
+    if not wanted or recording is None:
+        return ""
+    here = case.pending(rank)
+    if here is not None:
+        usual = departed(recording.ops, here)
+        said = f"it is in {here.name} #{here.seq} of group {case.describe(here.group)}"
+    else:
+        # its stack waits in a transfer that the recorder does not hold: it has gone past what its peers wait in
+        usual = habit(recording.ops) or next((case.find(e.waiter, e.group, e.seq) for e in wanted), None)
+        said = words.stack(case, rank)
+    if usual is None or not any(edge.group == usual.group for edge in wanted):
+        return ""
+    return f"{said}, where by its own order {usual.name} in group {case.describe(usual.group)} comes next: it has skipped it"
+
+
+def _fronts(case: Case) -> dict[tuple[str, int], dict[int, bool]]:
+    """Group and number of each pending collective -> rank -> whether its kernel has begun."""
+    fronts: dict[tuple[str, int], dict[int, bool]] = {}
+    for rank in case.recordings:
+        op = case.pending(rank)
+        if op is not None and not op.p2p:
+            fronts.setdefault((op.group, op.seq), {})[rank] = op.started
+    return fronts
+
+
+def _without(case: Case) -> list[int]:
+    return [rank for rank in case.expected if rank not in case.recordings]
+
+
+# --- the answer
+
+
+def _verdict(case: Case, graph: Graph, found: Finding) -> Verdict:
+    blames = list(found.blames)[:_MOST_CULPRITS]
+    phase = ""
+    for blame in blames:
+        phase = phase or words.phase(case, blame.rank)
+    culprits = tuple(
+        Culprit(kind=Kind.RANK, id=str(b.rank), cause=b.cause.value, confidence=_sure(case, b), evidence=tuple(b.evidence))
+        for b in blames
+    )
+    chain = words.chain(case, graph, [b.rank for b in blames])
+    stuck = words.first_stuck(case, graph, blames[0] if blames else None)
+    empty = [r for r, recording in case.recordings.items() if not recording.entries]
+    detail: dict[str, Json] = {
+        "why": found.why,
+        "first_stuck": stuck,
+        "chain": list[Json](chain),
+        "groups": words.groups(case),
+        "ranks_seen": list[Json](case.seen),
+        "ranks_expected": list[Json](case.expected),
+        "ranks_without_dump": list[Json](_without(case)),
+        "ranks_with_empty_dump": list[Json](sorted(empty)),
+        "waiting_for": words.edges(graph),
+        **found.extra,
+    }
+    if found.missing:
+        detail["missing"] = list[Json](found.missing)
+    if phase:
+        detail["phase"] = phase
+    return Verdict(
+        verdict=found.judgement, symptom=found.symptom, fault=found.fault, culprits=culprits, action=found.action,
+        evidence=tuple(_evidence(case, blames, found.why, chain)), detail=detail,
+    )  # fmt: skip
+
+
+def _sure(case: Case, blame: Blame) -> float:
+    """A rank found at work in a phase that takes long by nature may yet come."""
+    stands_still = blame.cause in (HangCause.STOPPED, HangCause.EXITED)
+    return min(blame.confidence, 0.5) if words.phase(case, blame.rank) and not stands_still else blame.confidence
+
+
+def _evidence(case: Case, blames: Iterable[Blame], why: str, chain: Sequence[str]) -> Iterable[Evidence]:
+    told = False
+    for blame in blames:
+        for text in blame.evidence:
+            told = True
+            yield Evidence(case.files.get(blame.rank, f"rank {blame.rank}"), 0, f"rank {blame.rank}: {text}")
+    for text in chain[:20]:
+        told = True
+        yield Evidence("", 0, text)
+    if not told:
+        yield Evidence("", 0, why)
+
+
