@@ -51,13 +51,14 @@ class Processes:
 
     stopped_s: how long a process may be stopped (a person with a debugger is faster than a fault is old)
     uninterruptible_s: how long one may sit in the kernel while its job does not step
+    gone_s: how long a rank may be gone with no exit status before the job that ends well has ended
     Also tells the remedier of progress: the first step of an attempt, and the first step past all earlier attempts.
     """
 
     consumes = (Changes, Beats)
 
-    def __init__(self, *, stopped_s: float = 3.0, uninterruptible_s: float = 10.0) -> None:
-        self.stopped_s, self.uninterruptible_s = stopped_s, uninterruptible_s
+    def __init__(self, *, stopped_s: float = 3.0, uninterruptible_s: float = 10.0, gone_s: float = 3.0) -> None:
+        self.stopped_s, self.uninterruptible_s, self.gone_s = stopped_s, uninterruptible_s, gone_s
         self._jobs: dict[str, Job] = {}
 
     def observe(self, seen: Observation) -> Iterator[Finding]:
@@ -109,6 +110,9 @@ class Processes:
         if change.state == "finished":
             yield _finished(job, name, change)
         elif change.state == "failed":
+            for process in job.processes.values():
+                if process.state == "gone" and not process.claimed:
+                    yield from self._gone(job, process, name)
             yield _claim(job, self._job_failed(job, change, name))
 
     def _on_process(self, job: Job, change: Change, name: JobId) -> Iterator[Finding]:
@@ -123,8 +127,6 @@ class Processes:
             yield from _withdraw(job, change.at, check=old.claimed, target=change.target)
         if change.state == "exited" and change.target.kind is Kind.RANK and (change.exit_code or change.signal):
             yield from self._exited(job, process, change, name)
-        elif change.state == "gone" and change.target.kind is Kind.RANK:
-            yield from self._exited(job, process, change, name)
 
     # --- what is claimed
 
@@ -132,6 +134,8 @@ class Processes:
         lasted_s = job.heard_at - process.since
         if process.state == "stopped" and lasted_s >= self.stopped_s:
             yield self._stopped(job, process, name)
+        elif process.state == "gone" and lasted_s >= self.gone_s:
+            yield from self._gone(job, process, name)
         elif process.state == "uninterruptible" and process.target.kind is Kind.RANK:
             if min(lasted_s, job.heard_at - job.moved_at) >= self.uninterruptible_s:
                 yield self._in_kernel(job, process, name)
@@ -165,6 +169,12 @@ class Processes:
         text = f"rank {process.target.id} {how} at {change.at:.3f}, after step {job.step}"
         fault = Fault.UNKNOWN if change.signal else Fault.SOFTWARE
         yield _claim(job, _finding(job, name, process, process.claimed, "exited", fault, Symptom.CRASH, 0.95, text))
+
+    def _gone(self, job: Job, process: Process, name: JobId) -> Iterator[Finding]:
+        """Who goes with no status may have ended well: its launcher took the status, and says at the job's end."""
+        process.claimed = "process.gone"
+        if process.target.kind is Kind.RANK:
+            yield from self._exited(job, process, Change(target=process.target, state="gone", at=process.since), name)
 
     def _job_failed(self, job: Job, change: Change, name: JobId) -> Finding:
         text = f"the job's command {_how(change)} at {change.at:.3f}, after step {job.step}"

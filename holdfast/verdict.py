@@ -1,13 +1,17 @@
 """The answer of a diagnosis: one object for every `diagnose` command and for every incident."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from holdfast.faults import Action, Fault, Judgement, Symptom
 from holdfast.topology import Kind
 
-Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
+if TYPE_CHECKING:
+    Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
+else:
+    Json = Any  # msgspec cannot follow a recursive alias; any value that JSON can hold is one anyway
 
 
 class Evidence(msgspec.Struct, frozen=True):

@@ -1,5 +1,6 @@
 """The habit of a rank: a program repeats its operations step by step, and a rank that departs from its own order shows."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from detectors.tracehang.flightrecorder import Op
@@ -17,24 +18,28 @@ def call(op: Op) -> Call:
     return op.group, op.name, op.shape, op.peer, op.sends
 
 
-def habit(before: Sequence[Op]) -> Op | None:
-    """What a rank calls next by its own history: an earlier operation that always followed what stands at the end now.
+def followers(before: Sequence[Op]) -> list[Op]:
+    """What has come next, by a rank's own history, whenever it stood where it stands now, the most usual first.
 
-    The longest context that occurred at least twice before decides (a prediction by longest suffix match); None where the
-    history is too short, or went on in different ways.
+    The longest context that occurred at least twice before decides (prediction by longest suffix match); [] where the
+    history is too short to say.
     """
     calls = [call(op) for op in before]
     for length in range(min(_CONTEXT, len(calls)), _LEAST_CONTEXT - 1, -1):
         tail = calls[-length:]
         nexts = [n + length for n in range(len(calls) - length) if calls[n : n + length] == tail]
-        followed = {calls[n] for n in nexts}
         if len(nexts) >= _TIMES:
-            return before[nexts[-1]] if len(followed) == 1 else None
-    return None
+            usual = Counter(calls[n] for n in nexts).most_common()
+            return [before[max(n for n in nexts if calls[n] == one)] for one, _ in usual]
+    return []
+
+
+def habit(before: Sequence[Op]) -> Op | None:
+    """What a rank most usually calls next; None where its history is too short."""
+    return next(iter(followers(before)), None)
 
 
 def departed(ops: Sequence[Op], here: Op) -> Op | None:
-    """What a rank should have called instead of `here` by its habit; None if `here` is what it always does, or unknown."""
-    before = [op for op in ops if op.order < here.order]
-    usual = habit(before)
-    return usual if usual is not None and call(usual) != call(here) else None
+    """What a rank should have called instead of `here` by its habit; None if `here` has come there before, or nothing is known."""
+    usual = followers([op for op in ops if op.order < here.order])
+    return None if call(here) in {call(op) for op in usual} else next(iter(usual), None)
