@@ -24,9 +24,22 @@ except ImportError:  # without Holdfast the job runs as well
 WIDTH, BATCH = 64, 32
 
 
-def phase(name: str, announce: bool = True):
+def phase(name: str):
     """Tell the agent what the job does now."""
-    return ftagent.phase(name) if ftagent and announce else nullcontext()
+    return ftagent.phase(name) if ftagent else nullcontext()
+
+
+class Pauses:
+    """Announces so many pauses of the job and is silent about the rest; below 0 all are announced."""
+
+    def __init__(self, announced: int) -> None:
+        self.left = announced
+
+    def phase(self, name: str):
+        if self.left == 0:
+            return nullcontext()
+        self.left -= 1
+        return phase(name)
 
 
 class Layout:
@@ -76,9 +89,9 @@ def compute(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def evaluate(options: argparse.Namespace) -> None:
+def evaluate(options: argparse.Namespace, pauses: Pauses) -> None:
     """An evaluation takes as long as so many steps."""
-    with phase("evaluation", options.announce):
+    with pauses.phase("evaluation"):
         compute(options.eval_steps * options.step_s)
 
 
@@ -112,6 +125,7 @@ def forward_backward(layout: Layout, model: nn.Module, options: argparse.Namespa
 
 def train(layout: Layout, model: nn.Module, options: argparse.Namespace, fault: faults.Fault) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    pauses = Pauses(options.announced)
     for step in range(load_checkpoint(options.checkpoint_dir, layout, model), options.steps):
         optimizer.zero_grad()
         loss = forward_backward(layout, model, options, step, fault)
@@ -133,11 +147,11 @@ def train(layout: Layout, model: nn.Module, options: argparse.Namespace, fault: 
         if layout.rank == 0 and step % 10 == 0:
             print(f"step {step}/{options.steps} loss {value:.6f}", flush=True)
         if options.checkpoint_every and step % options.checkpoint_every == options.checkpoint_every - 1:
-            with phase("checkpoint", options.announce):
+            with pauses.phase("checkpoint"):
                 save_checkpoint(options.checkpoint_dir, step, layout, model)
                 compute(options.checkpoint_steps * options.step_s)
         if options.eval_every and step % options.eval_every == options.eval_every - 1:
-            evaluate(options)
+            evaluate(options, pauses)
 
 
 def main() -> None:
@@ -149,7 +163,7 @@ def main() -> None:
     parser.add_argument("--checkpoint-steps", type=int, default=0, help="a checkpoint takes as long as so many steps")
     parser.add_argument("--eval-every", type=int, default=0)
     parser.add_argument("--eval-steps", type=int, default=20, help="an evaluation takes as long as so many steps")
-    parser.add_argument("--announce", action=argparse.BooleanOptionalAction, default=True, help="tell the agent of pauses")
+    parser.add_argument("--announced", type=int, default=-1, help="tell the agent of so many pauses; below 0: of all")
     faults.add_arguments(parser)
     options = parser.parse_args()
     os.makedirs(options.checkpoint_dir, exist_ok=True)
