@@ -15,6 +15,9 @@ MOST_JOBS = 1024
 # After one process of a job has failed its launcher ends the others: who follows within this time is a victim.
 _VICTIM_S = 30.0
 
+# What is kept of the others for whoever looks later; the claim itself does not wait for it.
+_WANTS = ("processes", "stacks", "flight_recorder")
+
 _FILE_SYSTEM_WAITS = ("nfs", "rpc_", "ext4", "xfs", "jbd2", "fuse", "ceph", "lustre", "ll_", "ptlrpc", "gpfs", "cxi", "blk_", "io_schedule")
 
 
@@ -147,7 +150,9 @@ class Processes:
         text = f"{process.target.kind} {process.target.id} is in state T (stopped) since {process.since:.3f}"
         finding = _finding(job, name, process, "process.stopped", "stopped", Fault.HOST, Symptom.HANG, 0.98, text)
         if everyone:  # somebody stopped the whole job: nobody in it is to blame
-            finding = msgspec.structs.replace(finding, judgement=Judgement.NOBODY, culprits=(), action=Action.WATCH)
+            finding = msgspec.structs.replace(
+                finding, judgement=Judgement.NOBODY, culprits=(), action=Action.WATCH, wants=()
+            )
         return _claim(job, finding)
 
     def _in_kernel(self, job: Job, process: Process, name: JobId) -> Finding:
@@ -231,7 +236,7 @@ def _finding(
     return Finding(
         at=process.since, id=f"processes/{name}/{job.attempt}/{job.said}", job=name, target=target,
         perception=Perception.PROCESS_ABNORMAL, symptom=symptom, fault=fault, check=check, cause=cause,
-        confidence=confidence, culprits=(culprit,), evidence=evidence, action=Action.RESTART,
+        confidence=confidence, culprits=(culprit,), evidence=evidence, action=Action.RESTART, wants=_WANTS,
         detail={"step": job.step, "attempt": job.attempt, "signature": f"{check} rank {target.id}"},
     )  # fmt: skip
 

@@ -126,7 +126,7 @@ class Book:
         record.join(finding)
         best = record.best()
         undecided = best.judgement is Judgement.UNDECIDED
-        wants = best.wants if undecided and not record.asked else ()
+        wants = () if record.asked else best.wants
         answered = record.asked and not finding.wants and finding.perception is best.perception
         wait_s = 0.0 if answered else self.evidence_s if undecided and (wants or record.asked) else self.grace_s
         record.settle_in_s = wait_s

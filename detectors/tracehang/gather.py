@@ -4,7 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from detectors.tracehang.case import Case
-from detectors.tracehang.facts import About, FactsError, Process, looks_like_about, looks_like_processes, read_about, read_processes
+from detectors.tracehang.facts import (
+    About,
+    FactsError,
+    Process,
+    looks_like_about,
+    looks_like_processes,
+    read_about,
+    read_processes,
+)
 from detectors.tracehang.flightrecorder import DumpError, Recording, looks_like_dump, rank_of_name, read_dump
 from detectors.tracehang.ras import Communicator, RasError, looks_like_ras, read_ras
 from detectors.tracehang.stacks import Stack, StackError, looks_like_stacks, read_stacks

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from detectors.tracehang import words
 from detectors.tracehang.blame import Blame, host_blames
 from detectors.tracehang.case import Case
+from detectors.tracehang.facts import Process
 from detectors.tracehang.mismatch import mismatches
 from detectors.tracehang.order import departed, habit
 from detectors.tracehang.ras import behind
-from detectors.tracehang.stacks import Doing
-from detectors.tracehang.waits import Edge, Graph, Why, build, cycles, sinks
+from detectors.tracehang.waits import Graph, Why, build, cycles, sinks
 from holdfast.faults import Action, Fault, HangCause, Judgement, Symptom
 from holdfast.topology import Kind
 from holdfast.verdict import Culprit, Evidence, Json, Verdict
@@ -20,6 +20,10 @@ _HOST_ACTION = {
     HangCause.MISMATCH: Action.STOP,
 }
 _MOST_CULPRITS = 256
+
+# What a peer's own error, or a launcher, never sends; within this time of the first they count as its equals.
+_FROM_OUTSIDE = frozenset({4, 7, 8, 9, 11})
+_AT_ONCE_S = 1.0
 
 
 @dataclass(kw_only=True)
@@ -49,17 +53,20 @@ def judge(case: Case) -> Verdict:
 def _process_facts(case: Case, graph: Graph) -> Finding | None:
     """The kernel's word is the shortest road: who is stopped, or gone with an error, holds up the rest."""
     stopped = [r for r, p in case.processes.items() if p.state in ("T", "t")]
-    ended = {r: p for r, p in case.processes.items() if p.state in ("X", "Z") and (p.signal or p.exit_code or p.state == "Z")}
-    if ended and not stopped:
-        first = min((p.since for p in ended.values() if p.since), default=0.0)
-        alive = len(case.processes) > len(ended)
-        # where all are gone most were told to go by the launcher: only the first went of itself
-        ended = {r: p for r, p in ended.items() if alive or not p.since or p.since - first < 0.5}
+    ended = {} if stopped else _ended(case)
     if not stopped and not ended:
         return None
     blames = [Blame(r, HangCause.STOPPED, 0.97, [words.process(case, r)]) for r in sorted(stopped)]
-    blames += [Blame(r, HangCause.EXITED, 0.95, [words.process(case, r)]) for r in sorted(ended) if r not in stopped]
+    blames += [Blame(r, HangCause.EXITED, 0.95, [words.process(case, r)]) for r in sorted(ended)]
     return _culprits(case, blames, why="a process that is stopped or gone enters no collective")
+
+
+def _ended(case: Case) -> dict[int, Process]:
+    """Processes that ended of themselves: once the first is gone its peers fail too, or are told to go by the launcher."""
+    ended = {r: p for r, p in case.processes.items() if p.state in ("X", "Z") and (p.signal or p.exit_code or p.state == "Z")}
+    first = min((p.since for p in ended.values()), default=0.0)
+    early = {r: p for r, p in ended.items() if p.since - first <= _AT_ONCE_S}
+    return {r: p for r, p in early.items() if p.signal in _FROM_OUTSIDE} or {r: p for r, p in early.items() if p.since == first}
 
 
 def _mismatch(case: Case, graph: Graph) -> Finding | None:
