@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from detectors.joblog.errorfile import Failure, error_file, failures
 from detectors.joblog.judge import Judged, judge
 from detectors.joblog.novelty import novel
-from detectors.joblog.reading import Mark, Reading, blocks, whose
+from detectors.joblog.reading import Mark, Reading, whose
 from detectors.joblog.rules import Rules
 from detectors.joblog.tracebacks import signature
+from detectors.scan import blocks
 from holdfast.faults import Action, Fault, Judgement, Symptom
 from holdfast.ports import Input
 from holdfast.verdict import Evidence, Json, Skipped, Verdict

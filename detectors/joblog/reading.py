@@ -3,16 +3,14 @@
 import re
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator
-from typing import BinaryIO
 
 import msgspec
 import numpy as np
 
 from detectors.joblog.prefix import Bare, bare, rank_in
 from detectors.joblog.rules import Meaning, Rules
-from detectors.joblog.scan import Scan
 from detectors.joblog.tracebacks import EXCEPTION, HEADER, Reader, normalised, signature
+from detectors.scan import Scan
 
 MOST_MARKS = 4096
 MOST_OPEN = 4096
@@ -231,17 +229,3 @@ def _time_before(where: tuple[bytes, np.ndarray, int]) -> float:
         if at:
             return at
     return 0.0
-
-
-def blocks(file: BinaryIO, size: int = 1 << 22) -> Iterator[tuple[int, bytes]]:
-    """Whole lines of an open binary file: (number of the first, block). A line longer than a block is cut."""
-    rest, number = b"", 1
-    while data := file.read(size):
-        data = rest + data
-        cut = data.rfind(b"\n") + 1 or (len(data) if len(data) > size else 0)
-        rest = data[cut:]
-        if cut:
-            yield number, data[:cut]
-            number += data.count(b"\n", 0, cut)
-    if rest:
-        yield number, rest

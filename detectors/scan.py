@@ -1,6 +1,7 @@
 """Finds the few lines of a block that hold one of many words, in one pass over the joined bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
 
 import numpy as np
 from ahocorasick_rs import BytesAhoCorasick, Implementation
@@ -25,3 +26,17 @@ class Scan:
             for row, hit in zip(rows.tolist(), hits, strict=True):
                 found.setdefault(row, set()).add(hit[0])
         return starts, found
+
+
+def blocks(file: BinaryIO, size: int = 1 << 22) -> Iterator[tuple[int, bytes]]:
+    """Whole lines of an open binary file: (number of the first, block). A line longer than a block is cut."""
+    rest, number = b"", 1
+    while data := file.read(size):
+        data = rest + data
+        cut = data.rfind(b"\n") + 1 or (len(data) if len(data) > size else 0)
+        rest = data[cut:]
+        if cut:
+            yield number, data[:cut]
+            number += data.count(b"\n", 0, cut)
+    if rest:
+        yield number, rest
