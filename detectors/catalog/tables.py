@@ -33,7 +33,7 @@ class _SubCode(msgspec.Struct, frozen=True, kw_only=True):
     code: int
     units: tuple[str, ...]
     masks: tuple[re.Pattern[str], ...]
-    status: int | None
+    statuses: frozenset[int]
     resets: bool
     fatal: bool
 
@@ -62,11 +62,11 @@ def _sub_codes() -> tuple[_SubCode, ...]:
     found = []
     for row in _rows("nvlink5.csv"):
         masks = tuple(_mask(row[key]) for key in ("info_before_r575", "info_since_r575") if set(row[key]) & set("01"))
-        status = int(row["status"], 16) if row["status"].startswith("0x") else None
+        statuses = frozenset(int(word, 16) for word in re.findall(r"0x[0-9a-fA-F]+", row["status"]))
         found.append(
             _SubCode(
-                code=int(row["code"]), units=tuple(row["unit"].split("/")), masks=masks, status=status,
-                resets=row["public_action"] != "IGNORE", fatal=not row["severity"].startswith("non"),
+                code=int(row["code"]), units=tuple(row["unit"].split("/")), masks=masks, statuses=statuses,
+                resets=row["public_action"] == "RESET_GPU", fatal=not row["severity"].startswith("non"),
             )
         )  # fmt: skip
     return tuple(found)
@@ -82,7 +82,7 @@ def nvlink_is_fatal(code: int, *, unit: str, info: int, status: int, said_fatal:
     info, status: the first two hexadecimal words of the message
     """
     parts = set(unit.split("/"))
-    rows = [row for row in _sub_codes() if row.code == code and parts & set(row.units) and row.status in (None, status)]
+    rows = [row for row in _sub_codes() if row.code == code and parts & set(row.units) and (not row.statuses or status in row.statuses)]
     if len(rows) > 1:
         bits = f"{info:032b}"
         rows = [row for row in rows if any(mask.fullmatch(bits) for mask in row.masks)] or rows

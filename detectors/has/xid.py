@@ -76,8 +76,9 @@ def key_of(device: str) -> str:
 
 def _off(device: str) -> Said:
     row = xids()[79]
+    bare = re.sub(r"\.[0-7]$", "", device)
     return Said(
-        check="xid.79", code=79, device=re.sub(r"\.[0-7]$", "", device), fault=row.fault, severity=row.severity, action=row.action,
+        check="xid.79", code=79, device=bare if bare.count(":") == 2 else f"0000:{bare}", fault=row.fault, severity=row.severity, action=row.action,
         node_action=row.node_action, name=row.name,
     )  # fmt: skip
 

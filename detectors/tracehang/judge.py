@@ -63,7 +63,9 @@ def _process_facts(case: Case, graph: Graph) -> Finding | None:
 
 def _ended(case: Case) -> dict[int, Process]:
     """Processes that ended of themselves: once the first is gone its peers fail too, or are told to go by the launcher."""
-    ended = {r: p for r, p in case.processes.items() if p.state in ("X", "Z") and (p.signal or p.exit_code or p.state == "Z")}
+    ended = {r: p for r, p in case.processes.items() if p.state == "X" and (p.signal or p.exit_code)}
+    if not ended:  # a zombie's end is not told yet, only that it has come
+        return {r: p for r, p in case.processes.items() if p.state == "Z"}
     first = min((p.since for p in ended.values()), default=0.0)
     early = {r: p for r, p in ended.items() if p.since - first <= _AT_ONCE_S}
     return {r: p for r, p in early.items() if p.signal in _FROM_OUTSIDE} or {r: p for r, p in early.items() if p.since == first}
