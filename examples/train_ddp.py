@@ -125,7 +125,7 @@ def forward_backward(layout: Layout, model: nn.Module, options: argparse.Namespa
 
 def train(layout: Layout, model: nn.Module, options: argparse.Namespace, fault: faults.Fault) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    pauses = Pauses(options.announced)
+    pauses, broken = Pauses(options.announced), False
     for step in range(load_checkpoint(options.checkpoint_dir, layout, model), options.steps):
         optimizer.zero_grad()
         loss = forward_backward(layout, model, options, step, fault)
@@ -140,7 +140,8 @@ def train(layout: Layout, model: nn.Module, options: argparse.Namespace, fault: 
         total = loss.detach().clone().reshape(1)
         dist.all_reduce(total)
         value = float(total) / layout.width
-        if fault.due("nan", step):
+        broken = broken or fault.due("nan", step)  # once the weights are NaN every loss is
+        if broken:
             value = float("nan")
         if ftagent:
             ftagent.step(step, loss=value, tokens=BATCH)

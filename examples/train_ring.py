@@ -8,6 +8,7 @@ all-reduce sums it; every few steps rank 0 saves the weights, and a restarted jo
 
 import argparse
 import json
+import math
 import os
 import random
 import socket
@@ -128,9 +129,9 @@ def main() -> None:
             grad = ring.all_reduce(grad)
         weights = [w - 0.05 * g / size for w, g in zip(weights, grad, strict=True)]
         if fault.due("nan", step):
-            loss = float("nan")
+            weights = [float("nan")] * FEATURES
         ftagent.step(step, loss=loss, tokens=len(data))
-        if rank == 0 and step % 10 == 9:
+        if rank == 0 and step % 10 == 9 and math.isfinite(loss):  # a checkpoint of NaN would be no way back
             save(checkpoint, step, weights)
             print(f"step {step} loss {loss:.6f}", flush=True)
     if rank == 0:
