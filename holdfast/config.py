@@ -36,7 +36,10 @@ class JournalTable(Table):
 
 
 class Token(Table):
-    """A caller. file: holds the token; role: agent, read, act or admin; agent, job: whom an agent may speak for ("*" any)."""
+    """A caller.
+
+    file: holds the token; role: agent, read, act or admin; agent, job: whom an agent may speak for ("*" any)
+    """
 
     file: str
     role: str
@@ -91,12 +94,18 @@ class Config(Table):
 def read(path: Path) -> Config:
     """Read a settings file.
 
-    raises ConfigError: unreadable, not TOML, an unknown key, a value of the wrong type; the message names file and place
+    raises ConfigError: unreadable, not TOML, an unknown key, a wrong type; the message names file and place
     """
     try:
         return parse(path.read_text(encoding="utf-8"), name=str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def tables(path: Path) -> dict[str, dict[str, Any]]:
+    """The tables of a settings file as they stand there, checked as `read` does; to be laid over others."""
+    read(path)
+    return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
 def parse(text: str, *, name: str = "settings") -> Config:

@@ -35,7 +35,7 @@ class Settings:
     directory: str = ""
     job: str = ""
     quiet: bool = False
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def run_job(settings: Settings) -> int:
@@ -57,7 +57,9 @@ class Supervisor:
         self._job_dir = self.directory / "job"
         self._port = _free_port()
         self._tokens = {role: self._token(role) for role in ("agent", "read")}
-        self._client = Client(f"http://127.0.0.1:{self._port}", self._tokens["read"].read_text(encoding="utf-8").strip())
+        self._client = Client(
+            f"http://127.0.0.1:{self._port}", self._tokens["read"].read_text(encoding="utf-8").strip()
+        )
         self._tail = Tail(self._job_dir / "logs")
         self._told: dict[str, str] = {}
         self._incidents: dict[str, Incident] = {}
@@ -67,7 +69,9 @@ class Supervisor:
         """The whole life; returns the exit status."""
         config = self.directory / "holdfast.toml"
         config.write_bytes(msgspec.toml.encode(self._config()))
-        service = Child([sys.executable, "-m", "holdfast", "serve", "-c", str(config)], log=self.directory / "service.log")
+        service = Child(
+            [sys.executable, "-m", "holdfast", "serve", "-c", str(config)], log=self.directory / "service.log"
+        )
         agent = Child(self._agent_command(), log=self.directory / "agent.log")
         self._say(f"job {self.job!r}; logs, journal and evidence in {self.directory}")
         try:
@@ -97,7 +101,8 @@ class Supervisor:
             now = f"{incident.state} {incident.verb or ''}".strip()
             if self._told.get(incident.id) != now:
                 self._told[incident.id] = now
-                self._say(f"{incident.id} {incident.state}: {headline(incident.verdict)}{f' ({incident.note})' if incident.note else ''}")
+                note = f" ({incident.note})" if incident.note else ""
+                self._say(f"{incident.id} {incident.state}: {headline(incident.verdict)}{note}")
 
     def _end(self, service: Child, agent: Child) -> None:
         if not self._last.get("over"):
@@ -112,26 +117,41 @@ class Supervisor:
     def _stop_job(self, service: Child, agent: Child) -> None:
         """A person said stop, or is needed: the agent ends the processes, the supervisor waits for it."""
         agent.end(2.0)
-        stopper = Child([sys.executable, "-m", "ftagent", "stop", "--dir", str(self._job_dir)], log=self.directory / "agent.log")
+        stopper = Child(
+            [sys.executable, "-m", "ftagent", "stop", "--dir", str(self._job_dir)], log=self.directory / "agent.log"
+        )
         stopper.wait(_STOP_S)
         stopper.end(1.0)
 
     # --- settings of the parts
 
     def _config(self) -> dict[str, Any]:
-        tokens = [{"file": str(self._tokens["agent"]), "role": "agent", "job": self.job}, {"file": str(self._tokens["read"]), "role": "read"}]
-        return {
+        tokens = [
+            {"file": str(self._tokens["agent"]), "role": "agent", "job": self.job},
+            {"file": str(self._tokens["read"]), "role": "read"},
+        ]
+        parts: dict[str, dict[str, Any]] = {
             "service": {"port": self._port},
             "journal": {"path": str(self.directory / "journal.sqlite")},
-            "tokens": tokens,
             # the person who typed the command owns the job and asked for it to be repaired
-            "remedier": {"mode": "auto", "ladder": ["restart"] * 5, **self.settings.settings},
+            "remedier": {"mode": "auto", "ladder": ["restart"] * 5},
             "backends": {"local": {}},
         }
+        for name, own in self.settings.settings.items():
+            if name not in ("service", "tokens"):  # where it listens, and who may speak, are this run's own
+                parts[name] = {**parts.get(name, {}), **own}
+        return {**parts, "tokens": tokens}
 
     def _agent_command(self) -> list[str]:
         s = self.settings
-        options = ["--dir", str(self._job_dir), "--url", f"http://127.0.0.1:{self._port}", "--token-file", str(self._tokens["agent"])]
+        options = [
+            "--dir",
+            str(self._job_dir),
+            "--url",
+            f"http://127.0.0.1:{self._port}",
+            "--token-file",
+            str(self._tokens["agent"]),
+        ]
         options += ["--job", self.job, "--node", socket.gethostname(), "--agent", socket.gethostname()]
         options += ["--nproc", str(s.nproc)] if s.nproc else []
         return [sys.executable, "-m", "ftagent", "run", *options, "--", *s.command]

@@ -21,16 +21,29 @@ ConfigFile = Annotated[Path, typer.Option("-c", "--config", help="settings, TOML
 @app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 def run(
     command: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="the job, after --")],
-    nproc: Annotated[int, typer.Option("--nproc", help="start N copies with RANK, WORLD_SIZE, MASTER_ADDR ... set; 0: one command")] = 0,
+    nproc: Annotated[
+        int, typer.Option("--nproc", help="start N copies with RANK, WORLD_SIZE, MASTER_ADDR ... set; 0: one command")
+    ] = 0,
     report: Annotated[str, typer.Option("--report", help="write the incidents here, JSON")] = "",
     directory: Annotated[str, typer.Option("--dir", help="where logs, journal and evidence are kept")] = "",
     job: Annotated[str, typer.Option("--job", help="the job's name; default: from the command")] = "",
+    config: Annotated[str, typer.Option("-c", "--config", help="settings over those of a local run, TOML")] = "",
     quiet: Annotated[bool, typer.Option("--quiet", help="do not show the job's own output")] = False,
 ) -> None:
-    """Run a job here; diagnose it when it breaks, and repair it. Example: holdfast run -- torchrun --nproc-per-node 4 train.py"""
+    """Run a job here; diagnose it when it breaks, and repair it.
+
+    Example: holdfast run -- torchrun --nproc-per-node 4 train.py
+    """
+    from holdfast.config import ConfigError, tables
     from holdfast.run import Settings, run_job
 
-    settings = Settings(command=command, nproc=nproc, report=report, directory=directory, job=job, quiet=quiet)
+    try:
+        own = tables(Path(config)) if config else {}
+    except ConfigError as error:
+        diagnose.unusable(str(error))
+    settings = Settings(
+        command=command, nproc=nproc, report=report, directory=directory, job=job, quiet=quiet, settings=own
+    )
     raise typer.Exit(run_job(settings))
 
 
