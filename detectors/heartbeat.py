@@ -28,7 +28,7 @@ class Source(msgspec.Struct):
 class Heartbeat:
     """Claims an agent silent after `silence_s` without a batch.
 
-    blind_s: when this long passed between two ticks the service itself was away, and every source is given its time anew
+    blind_s: when this long passed between two ticks the service itself was away, and every source has its time anew
     forget_s: how long a silent source is remembered
     """
 
@@ -65,7 +65,9 @@ class Heartbeat:
             elif now - source.heard_at > self.silence_s and not source.silent:
                 source.silent = True
                 source.said += 1
-                yield _finding(name, source, now, cleared=False, text=f"nothing heard for {now - source.heard_at:.1f} s")
+                yield _finding(
+                    name, source, now, cleared=False, text=f"nothing heard for {now - source.heard_at:.1f} s"
+                )
 
     def snapshot(self) -> bytes:
         return msgspec.msgpack.encode((self._now, self._sources))

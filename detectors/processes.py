@@ -18,7 +18,10 @@ _VICTIM_S = 30.0
 # What is kept of the others for whoever looks later; the claim itself does not wait for it.
 _WANTS = ("processes", "stacks", "flight_recorder")
 
-_FILE_SYSTEM_WAITS = ("nfs", "rpc_", "ext4", "xfs", "jbd2", "fuse", "ceph", "lustre", "ll_", "ptlrpc", "gpfs", "cxi", "blk_", "io_schedule")
+_FILE_SYSTEM_WAITS = (
+    "nfs", "rpc_", "ext4", "xfs", "jbd2", "fuse", "ceph", "lustre", "ll_", "ptlrpc", "gpfs", "cxi", "blk_",
+    "io_schedule",
+)  # fmt: skip
 
 
 class Process(msgspec.Struct):
@@ -140,7 +143,8 @@ class Processes:
         elif process.state == "gone" and lasted_s >= self.gone_s:
             yield from self._gone(job, process, name)
         elif process.state == "uninterruptible" and process.target.kind is Kind.RANK:
-            if min(lasted_s, job.heard_at - job.moved_at) >= self.uninterruptible_s:
+            still_s = min(lasted_s, job.heard_at - job.moved_at)
+            if still_s >= self.uninterruptible_s:
                 yield self._in_kernel(job, process, name)
 
     def _stopped(self, job: Job, process: Process, name: JobId) -> Finding:
@@ -160,7 +164,8 @@ class Processes:
         storage = any(word in process.wchan for word in _FILE_SYSTEM_WAITS)
         fault = Fault.STORAGE if storage else Fault.HOST
         where = f", in {process.wchan}" if process.wchan not in ("", "0") else ""
-        text = f"{process.target.kind} {process.target.id} is in state D (uninterruptible) since {process.since:.3f}{where}"
+        who = f"{process.target.kind} {process.target.id}"
+        text = f"{who} is in state D (uninterruptible) since {process.since:.3f}{where}"
         return _claim(job, _finding(job, name, process, process.claimed, "host_stuck", fault, Symptom.HANG, 0.9, text))
 
     def _exited(self, job: Job, process: Process, change: Change, name: JobId) -> Iterator[Finding]:
@@ -211,10 +216,12 @@ def _detail(job: Job, signal: int | None) -> dict[str, Json]:
 
 
 def _check(change: Change) -> str:
-    """An abort is the process's own word, as an exit status is: its log explains it. Another signal came from outside."""
+    """An abort is the process's own word, as an exit status is: its log explains it. Others come from outside."""
     if change.signal == signals.SIGABRT:
         return "process.abort"
-    return "process.signal" if change.signal else "process.exit_code" if change.exit_code is not None else "process.gone"
+    if change.signal:
+        return "process.signal"
+    return "process.exit_code" if change.exit_code is not None else "process.gone"
 
 
 def _how(change: Change) -> str:
@@ -227,8 +234,9 @@ def _how(change: Change) -> str:
 
 
 def _finding(
-    job: Job, name: JobId, process: Process, check: str, cause: str, fault: Fault, symptom: Symptom, confidence: float, text: str
-) -> Finding:
+    job: Job, name: JobId, process: Process, check: str, cause: str, fault: Fault, symptom: Symptom,
+    confidence: float, text: str,
+) -> Finding:  # fmt: skip
     job.said += 1
     target = process.target
     evidence = (Evidence("process table", 0, text),)

@@ -15,7 +15,7 @@ class Scan:
         self._machine = BytesAhoCorasick([word.encode() for word in self.words], implementation=Implementation.DFA)
 
     def lines(self, block: bytes) -> tuple[np.ndarray, dict[int, set[int]]]:
-        """Line starts of the block (int64, one more than there are lines), and line -> numbers of the words it holds."""
+        """Line starts of the block (int64, one more than there are lines), and line -> numbers of its words."""
         ends = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == 10) + 1
         starts = np.concatenate([[0], ends, [len(block)]] if not ends.size or ends[-1] != len(block) else [[0], ends])
         hits = self._machine.find_matches_as_indexes(block, overlapping=True)

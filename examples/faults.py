@@ -71,7 +71,7 @@ def hold_the_interpreter_lock() -> None:
 def sit_in_the_kernel() -> None:
     """Sit in uninterruptible sleep (state D).
 
-    The parent of a vfork waits there until the child runs its program; this child first opens a FIFO that nobody writes.
+    The parent of a vfork waits there until the child runs its program; this child first opens a FIFO nobody writes.
     """
     fifo = os.path.join(tempfile.mkdtemp(), "never-written")
     os.mkfifo(fifo)

@@ -51,7 +51,9 @@ class Layout:
         self.stage = self.rank // self.width
         self.partner = (self.rank + self.width) % self.size
         # every rank makes every group, in the same order
-        data = [dist.new_group(list(range(s * self.width, (s + 1) * self.width)), group_desc=f"dp_stage{s}") for s in (0, 1)]
+        data = [
+            dist.new_group(list(range(s * self.width, (s + 1) * self.width)), group_desc=f"dp_stage{s}") for s in (0, 1)
+        ]
         pipes = [dist.new_group([r, r + self.width], group_desc=f"pp_{r}") for r in range(self.width)]
         self.data, self.pipe = data[self.stage], pipes[self.rank % self.width]
 

@@ -11,7 +11,10 @@ MOST_JOBS = 1000
 
 
 class Job(msgspec.Struct, kw_only=True):
-    """A job as it stands. state: started, finished, failed or stopped; step: the last completed of any rank, -1 none."""
+    """A job as it stands.
+
+    state: started, finished, failed or stopped; step: the last completed of any rank, -1 none
+    """
 
     id: str
     state: str = "started"

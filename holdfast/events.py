@@ -217,7 +217,8 @@ class Order(Event, frozen=True, kw_only=True, tag="order"):
 class Outcome(Event, frozen=True, kw_only=True, tag="outcome"):
     """What became of an order.
 
-    done: it was carried out; refused: somebody said no; held: it waits for a person's approval; else it failed. `note` says why.
+    done: it was carried out; refused: somebody said no; held: it waits for a person's approval; else it failed
+    note: why
     """
 
     order: str

@@ -18,7 +18,9 @@ from holdfast.wire import Heard, canonical, inputs_of_bytes, inputs_to_bytes, sa
 FORMAT = "1"
 
 _tables = sa.MetaData()
-META = sa.Table("meta", _tables, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text, nullable=False))
+META = sa.Table(
+    "meta", _tables, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text, nullable=False)
+)
 STEPS = sa.Table(
     "steps",
     _tables,
@@ -45,13 +47,20 @@ ACKS = sa.Table(
     sa.Column("at", sa.Float, nullable=False),
 )
 SNAPSHOTS = sa.Table(
-    "snapshots", _tables, sa.Column("step", sa.Integer, primary_key=True), sa.Column("memory", sa.LargeBinary, nullable=False)
+    "snapshots",
+    _tables,
+    sa.Column("step", sa.Integer, primary_key=True),
+    sa.Column("memory", sa.LargeBinary, nullable=False),
 )
 # Orders are released after the commit; one with no outcome here may or may not have reached its backend.
 ORDERS = sa.Table(
-    "orders", _tables, sa.Column("id", sa.Text, primary_key=True), sa.Column("step", sa.Integer), sa.Column("text", sa.Text),
+    "orders",
+    _tables,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("step", sa.Integer),
+    sa.Column("text", sa.Text),
     sa.Column("settled", sa.Boolean, nullable=False),
-)  # fmt: skip
+)
 
 _BOOTS_KEPT = 8
 
@@ -128,7 +137,9 @@ class Journal:
         if not done.rowcount:
             row = {"agent": batch.agent, "boot": batch.boot, "sequence": batch.sequence, "at": batch.at}
             self._db.execute(sa.insert(ACKS), row)
-            newest = sa.select(ACKS.c.boot).where(ACKS.c.agent == batch.agent).order_by(ACKS.c.at.desc()).limit(_BOOTS_KEPT)
+            newest = (
+                sa.select(ACKS.c.boot).where(ACKS.c.agent == batch.agent).order_by(ACKS.c.at.desc()).limit(_BOOTS_KEPT)
+            )
             self._db.execute(sa.delete(ACKS).where((ACKS.c.agent == batch.agent) & ACKS.c.boot.not_in(newest)))
 
     def snapshot(self, memory: dict[str, bytes]) -> None:
@@ -195,7 +206,9 @@ class Journal:
 
 
 def _row(step: int, n: int, event: Said) -> dict[str, object]:
-    incident = event.incident.id if isinstance(event, Transition) else event.incident if isinstance(event, Order) else ""
+    incident = (
+        event.incident.id if isinstance(event, Transition) else event.incident if isinstance(event, Order) else ""
+    )
     id = event.order if isinstance(event, Outcome) else event.id
     kind = type(event).__name__.lower()
     return {"step": step, "n": n, "type": kind, "id": id, "incident": incident, "text": canonical(event)}

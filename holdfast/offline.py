@@ -51,11 +51,16 @@ def _files(root: Path) -> Iterator[Path]:
 
 def diagnosers() -> dict[str, Diagnoser]:
     """The installed diagnosers, in the order in which they are asked what a file is."""
-    names = [*(name for name in _ORDER if name in installed("diagnosers")), *sorted(set(installed("diagnosers")) - set(_ORDER))]
+    names = [
+        *(name for name in _ORDER if name in installed("diagnosers")),
+        *sorted(set(installed("diagnosers")) - set(_ORDER)),
+    ]
     return {name: load("diagnosers", name)() for name in names}
 
 
-def sort_files(files: Iterable[tuple[str, Path]], asked: Mapping[str, Diagnoser]) -> tuple[dict[str, list[Input]], list[Skipped]]:
+def sort_files(
+    files: Iterable[tuple[str, Path]], asked: Mapping[str, Diagnoser]
+) -> tuple[dict[str, list[Input]], list[Skipped]]:
     """Give each file to the first diagnoser that knows its kind; what nobody knows, or cannot be read, is skipped."""
     found: dict[str, list[Input]] = {name: [] for name in asked}
     skipped = []

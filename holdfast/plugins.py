@@ -43,7 +43,9 @@ def make(group: str, name: str, settings: Mapping[str, Any]) -> Any:
     known = inspect.signature(kind).parameters
     if unknown := sorted(set(settings) - set(known)):
         raise ConfigError(f"[{group}.{name}]: unknown key {unknown[0]!r}; it takes: {', '.join(known) or 'none'}")
-    missing = [key for key, p in known.items() if p.default is p.empty and p.kind is not p.VAR_KEYWORD and key not in settings]
+    missing = [
+        key for key, p in known.items() if p.default is p.empty and p.kind is not p.VAR_KEYWORD and key not in settings
+    ]
     if missing:
         raise ConfigError(f"[{group}.{name}]: key {missing[0]!r} is missing")
     try:

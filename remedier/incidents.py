@@ -108,7 +108,9 @@ class Book:
             elif record.state is State.VERIFYING and record.due_at <= tick.at:
                 # what was only watched and said no more is over; a repaired job that does not step is not repaired
                 trigger = Trigger.EXPIRED if record.incident.verb else Trigger.CLEARED
-                yield self._move(record, trigger, note="no step in time" if record.incident.verb else "no more was heard of it")
+                yield self._move(
+                    record, trigger, note="no step in time" if record.incident.verb else "no more was heard of it"
+                )
 
     # --- the moves
 
@@ -142,7 +144,9 @@ class Book:
     def _clear(self, record: Record, finding: Finding) -> Iterator[Transition]:
         repaired = record.state is State.VERIFYING and record.incident.verb is not None
         if record.clear(finding) and not repaired:  # a repair is proved by a step, not by silence
-            yield self._move(record, Trigger.CLEARED, note=finding.evidence[0].text if finding.evidence else "it went away")
+            yield self._move(
+                record, Trigger.CLEARED, note=finding.evidence[0].text if finding.evidence else "it went away"
+            )
 
     def _diagnose(self, record: Record) -> Transition:
         best = record.best()
@@ -165,7 +169,9 @@ class Book:
             elif record.state is State.NEEDS_HUMAN and news.at > (record.incident.ended_at or self._now):
                 yield self._move(record, Trigger.CLEARED, note="the job was started again and steps")
             elif news.detail.get("new_ground") and news.at > (record.incident.acted_at or record.incident.at):
-                yield self._move(record, Trigger.STEPPED, note=f"stepped past where it broke: step {news.detail.get('step')}")
+                yield self._move(
+                    record, Trigger.STEPPED, note=f"stepped past where it broke: step {news.detail.get('step')}"
+                )
 
     def _move(self, record: Record, trigger: Trigger, **known: Any) -> Transition:
         before = record.state

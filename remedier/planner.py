@@ -57,9 +57,9 @@ class Ladder:
     def _order(self, moved: Transition, verb: Verb, reason: str, arguments: dict[str, str], deadline_s: float) -> Order:
         incident = moved.incident
         return Order(
-            at=moved.at, id=f"{incident.id}/{verb}/{len(incident.orders) + 1}", incident=incident.id, job=JobId(incident.job),
-            verb=verb, targets=() if verb is Verb.COLLECT else incident.targets, reason=reason, arguments=arguments,
-            deadline_s=deadline_s,
+            at=moved.at, id=f"{incident.id}/{verb}/{len(incident.orders) + 1}", incident=incident.id,
+            job=JobId(incident.job), verb=verb, targets=() if verb is Verb.COLLECT else incident.targets, reason=reason,
+            arguments=arguments, deadline_s=deadline_s,
         )  # fmt: skip
 
 

@@ -64,4 +64,6 @@ class Playbook:
 
     def decide(self, incident: Incident) -> Row:
         """Return the first row that fits; `watch` where none does."""
-        return next((row for row in self.rows if row.fits(incident)), Row(verb=Action.WATCH, why="no row of the playbook fits"))
+        return next(
+            (row for row in self.rows if row.fits(incident)), Row(verb=Action.WATCH, why="no row of the playbook fits")
+        )

@@ -21,12 +21,15 @@ BASE, DEV, TRAIN = (ROOT / f"requirements{part}.lock" for part in ("", "-dev", "
 TORCH = "torch==2.13.0"
 
 # hashes and versions only: an index that is named in a file would bind every reader to one machine's registry
-_OPTIONS = ("--universal", "--python-version", "3.11", "--generate-hashes", "--no-emit-index-url", "--no-header", "--no-annotate")
+_UV = (
+    "uv", "pip", "compile", "-q", "--universal", "--python-version", "3.11", "--generate-hashes", "--no-emit-index-url",
+    "--no-header", "--no-annotate",
+)  # fmt: skip
 
 
 def compiled(*sources: str) -> list[str]:
     """The rows that `uv pip compile` answers for these sources."""
-    done = subprocess.run(["uv", "pip", "compile", "-q", *_OPTIONS, *sources], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run([*_UV, *sources], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(done.returncode)
     return rows(done.stdout)
@@ -35,18 +38,20 @@ def compiled(*sources: str) -> list[str]:
 def write(path: Path, why: str, found: Iterable[str]) -> list[str]:
     """Write a lock file and return its rows."""
     kept = list(found)
-    path.write_text(f"# {why}\n# Made by `make lock`; not edited by hand.\n" + "\n".join(kept) + "\n", encoding="utf-8")
+    head = f"# {why}\n# Made by `make lock`; not edited by hand.\n"
+    path.write_text(head + "\n".join(kept) + "\n", encoding="utf-8")
     return kept
 
 
 def with_wheels_at_hand(row: str) -> str:
     """Add the hash of the wheel that pip would take here: a CPU build that lies on this machine is in no index."""
     with tempfile.TemporaryDirectory() as folder:
-        pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:", "-d", folder, TORCH]
-        if subprocess.run(pip, stdout=subprocess.DEVNULL).returncode:
+        pip = [sys.executable, "-m", "pip"]
+        fetch = [*pip, "download", "-q", "--no-deps", "--only-binary", ":all:", "-d", folder, TORCH]
+        if subprocess.run(fetch, stdout=subprocess.DEVNULL).returncode:
             return row
         (wheel,) = Path(folder).iterdir()
-        said = subprocess.run([sys.executable, "-m", "pip", "hash", str(wheel)], stdout=subprocess.PIPE, text=True, check=True)
+        said = subprocess.run([*pip, "hash", str(wheel)], stdout=subprocess.PIPE, text=True, check=True)
     found = re.search(r"--hash=sha256:[0-9a-f]{64}", said.stdout)
     return row if found is None or found[0] in row else f"{row} \\\n    {found[0]}"
 

@@ -15,8 +15,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 from rows import name_of, rows
 
@@ -49,7 +49,7 @@ def main(words: "list[str]") -> int:
                 once("train", ("requirements-train.lock",), install_torch)
             install_debian_packages()
     except SetupError as error:
-        print("setup: %s" % error, file=sys.stderr)
+        print(f"setup: {error}", file=sys.stderr)
         return 1
     return 0
 
@@ -59,35 +59,35 @@ def use_supported_python() -> None:
     if sys.version_info[:2] in SUPPORTED:
         return
     for major, minor in SUPPORTED[::-1]:
-        found = shutil.which("python%d.%d" % (major, minor))
+        found = shutil.which(f"python{major}.{minor}")
         if found:
             os.execv(found, [found, *sys.argv])
-    raise SetupError("Python 3.11, 3.12 or 3.13 is needed; this is %s" % platform.python_version())
+    raise SetupError(f"Python 3.11, 3.12 or 3.13 is needed; this is {platform.python_version()}")
 
 
 def make_venv() -> None:
     """Make .venv, anew if it belongs to another Python."""
-    version = "%d.%d" % sys.version_info[:2]
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     if PYTHON.exists():
-        there = subprocess.run([str(PYTHON), "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], stdout=subprocess.PIPE)
-        if there.stdout.decode().strip() == version:
+        asked = "import sys; print('%d.%d' % sys.version_info[:2])"
+        if subprocess.run([str(PYTHON), "-c", asked], stdout=subprocess.PIPE).stdout.decode().strip() == version:
             return
         shutil.rmtree(str(VENV))
     if importlib.util.find_spec("ensurepip") is None or importlib.util.find_spec("venv") is None:
-        raise SetupError("python%s cannot make environments: apt-get install python%s-venv" % (version, version))
-    say("making .venv with Python %s" % version)
+        raise SetupError(f"python{version} cannot make environments: apt-get install python{version}-venv")
+    say(f"making .venv with Python {version}")
     if subprocess.run([sys.executable, "-m", "venv", str(VENV)]).returncode:
         shutil.rmtree(str(VENV), ignore_errors=True)
-        raise SetupError("no environment could be made; on Debian and Ubuntu: apt-get install python%s-venv" % version)
+        raise SetupError(f"no environment could be made; on Debian and Ubuntu: apt-get install python{version}-venv")
 
 
 def once(what: str, files: "tuple[str, ...]", act: "Callable[[], None]") -> None:
     """Act unless it was done before with the same content of these files."""
-    stamp = VENV / (".holdfast-" + what)
+    stamp = VENV / f".holdfast-{what}"
     seen = hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in files)).hexdigest()
     if stamp.exists() and stamp.read_text() == seen:
         return
-    say("installing %s" % ", ".join(files))
+    say(f"installing {', '.join(files)}")
     act()
     stamp.write_text(seen)
 
@@ -109,8 +109,9 @@ def install_torch() -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".lock") as lock:
         lock.write("\n".join(plain) + "\n")
         lock.flush()
-        if subprocess.run([*FROM_LOCK, lock.name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
-            return
+        done = subprocess.run([*FROM_LOCK, lock.name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    if done.returncode == 0:
+        return
     try:
         pip(*FROM_LOCK, "requirements-train.lock")
     except SetupError:
@@ -123,14 +124,15 @@ def install_debian_packages() -> None:
     missing = [name for name in named if name and not name.startswith("#") and not is_installed(name)]
     if not missing:
         return
+    wanted = f"the tests need these packages: apt-get install {' '.join(missing)}"
     root = [] if os.geteuid() == 0 else ["sudo", "-n"]
     if not shutil.which("apt-get") or (root and not shutil.which("sudo")):
-        raise SetupError("the tests need these packages: apt-get install %s" % " ".join(missing))
-    say("installing %s" % " ".join(missing))
+        raise SetupError(wanted)
+    say(f"installing {' '.join(missing)}")
     env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
     for words in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *missing]):
         if subprocess.run([*root, "apt-get", *words], env=env, stdout=subprocess.DEVNULL).returncode:
-            raise SetupError("the tests need these packages: apt-get install %s" % " ".join(missing))
+            raise SetupError(wanted)
 
 
 def is_installed(package: str) -> bool:
@@ -138,7 +140,8 @@ def is_installed(package: str) -> bool:
     if not shutil.which("dpkg-query"):
         return False
     asked = ["dpkg-query", "-W", "-f", "${Status}", package]
-    return b"install ok installed" in subprocess.run(asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+    said = subprocess.run(asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+    return b"install ok installed" in said
 
 
 def pip(*words: str) -> None:
@@ -149,7 +152,7 @@ def pip(*words: str) -> None:
 
 def say(what: str) -> None:
     """One line of progress."""
-    print("setup: %s" % what, file=sys.stderr, flush=True)
+    print(f"setup: {what}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,9 @@ class NanLoss:
 
     consumes = (Steps, Changes)
 
-    def __init__(self, *, signals: tuple[str, ...] = ("loss", "grad_norm"), steps: int = 3, healed_steps: int = 3) -> None:
+    def __init__(
+        self, *, signals: tuple[str, ...] = ("loss", "grad_norm"), steps: int = 3, healed_steps: int = 3
+    ) -> None:
         self.signals, self.steps, self.healed_steps = tuple(signals), steps, healed_steps
         self._jobs: dict[str, Learning] = {}
 
@@ -108,13 +110,18 @@ class NanLoss:
 
 def _finding(name: JobId, job: Learning, *, step: int, signal: str, ranks: list[int], at: float) -> Finding:
     first = step - job.bad + 1
-    text = f"{signal} is no number from step {first} to {step}, reported by {len(ranks)} rank(s), the first is rank {ranks[0]}"
+    who = f"{len(ranks)} rank(s), the first is rank {ranks[0]}"
+    text = f"{signal} is no number from step {first} to {step}, reported by {who}"
     return Finding(
-        at=at, id=f"nan/{name}/{job.attempt}/{job.said}", job=name, target=job_of(name), perception=Perception.LOSS_ANOMALY,
-        symptom=Symptom.LOSS, fault=Fault.UNKNOWN, check=f"training.nan.{signal}", judgement=Judgement.UNDECIDED,
+        at=at, id=f"nan/{name}/{job.attempt}/{job.said}", job=name, target=job_of(name),
+        perception=Perception.LOSS_ANOMALY, symptom=Symptom.LOSS, fault=Fault.UNKNOWN,
+        check=f"training.nan.{signal}", judgement=Judgement.UNDECIDED,
         severity=Severity.ERROR, cause="nan", confidence=0.95, action=Action.RESTART,
         evidence=(Evidence("step reports", 0, text),),
-        detail={"step": first, "signature": f"{signal} nan", "attempt": job.attempt, "missing": ["the batch of that step", "a check of the devices"]},
+        detail={
+            "step": first, "signature": f"{signal} nan", "attempt": job.attempt,
+            "missing": ["the batch of that step", "a check of the devices"],
+        },
     )  # fmt: skip
 
 

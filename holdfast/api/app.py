@@ -35,7 +35,8 @@ def application(*, tokens: Tokens, ingest: Ingest, board: Board) -> web.Applicat
 
     async def jobs(request: web.Request) -> web.Response:
         rows = [
-            {**msgspec.to_builtins(job), "over": board.over(id), "stuck": board.stuck(id)} for id, job in board.jobs.items()
+            {**msgspec.to_builtins(job), "over": board.over(id), "stuck": board.stuck(id)}
+            for id, job in board.jobs.items()
         ]
         return web.json_response({"jobs": rows})
 

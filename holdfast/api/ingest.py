@@ -1,4 +1,4 @@
-"""The agents' door: takes numbered batches, gives them to the pipeline, and acknowledges them once they are committed."""
+"""The agents' door: takes numbered batches, gives them to the pipeline, acknowledges them once they are committed."""
 
 import asyncio
 import gzip
@@ -22,7 +22,10 @@ ANSWER_S = 30.0
 
 
 class Answer(msgspec.Struct, omit_defaults=True):
-    """What an agent is told. release: its job is over and nothing more will be ordered; resync: say all states again."""
+    """What an agent is told.
+
+    release: its job is over and nothing more will be ordered; resync: say all states again
+    """
 
     acknowledged: int
     orders: list[dict[str, object]] = []
@@ -86,7 +89,9 @@ class Ingest:
             return web.json_response({"error": str(error)}, status=422)
         caller: Caller = request["caller"]
         if not caller.speaks_for(batch.agent, batch.job):
-            return web.json_response({"error": f"{caller.name} does not speak for {batch.agent!r} of {batch.job!r}"}, status=403)
+            return web.json_response(
+                {"error": f"{caller.name} does not speak for {batch.agent!r} of {batch.job!r}"}, status=403
+            )
         if len(self._waiting) >= MOST_WAITING:
             return web.json_response({"error": "too many batches are waiting"}, status=429)
         first = (batch.agent, batch.boot) not in self._acknowledged

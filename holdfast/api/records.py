@@ -160,7 +160,9 @@ def _process(batch: Batch, record: ProcessRecord) -> Iterator[Heard]:
         target = Target(Kind.PROCESS, str(record.pid), node=batch.node, job=batch.job)
     else:
         target = rank_of(batch.job, record.rank, node=batch.node)
-    detail: dict[str, Json] = {"pid": record.pid, "start_time": record.start_time, "name": record.name, "wchan": record.wchan}
+    detail: dict[str, Json] = {
+        "pid": record.pid, "start_time": record.start_time, "name": record.name, "wchan": record.wchan,
+    }  # fmt: skip
     change = Change(
         target=target, state=record.state, at=record.since or record.at, exit_code=record.exit_code,
         signal=record.signal, attempt=batch.attempt, detail=detail,
@@ -177,7 +179,9 @@ def _job(batch: Batch, record: JobRecord) -> Iterator[Heard]:
 
 
 def _lines(batch: Batch, record: LinesRecord) -> Iterator[Heard]:
-    yield Lines(at=record.at, **_whence(batch), file=record.file, first=record.first, lines=record.lines, rank=record.rank)
+    yield Lines(
+        at=record.at, **_whence(batch), file=record.file, first=record.first, lines=record.lines, rank=record.rank
+    )
 
 
 def _dump(batch: Batch, record: DumpRecord) -> Iterator[Heard]:

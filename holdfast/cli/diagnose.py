@@ -19,7 +19,11 @@ class _PathsOrCommand(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(cls=_PathsOrCommand, no_args_is_help=True, help="Say what broke, from files. Example: holdfast diagnose ./crash-folder")
+app = typer.Typer(
+    cls=_PathsOrCommand,
+    no_args_is_help=True,
+    help="Say what broke, from files. Example: holdfast diagnose ./crash-folder",
+)
 
 Paths = Annotated[list[str], typer.Argument(metavar="PATH...", help="files, or folders that are walked")]
 Format = Annotated[str, typer.Option("--format", help="table or json; default: table on a terminal")]
@@ -64,7 +68,10 @@ def hang(
     format: Format = "",
     exit_code: ExitCode = False,
 ) -> None:
-    """Which rank holds up the job: flight recorder dumps, stacks, RAS, process tables. Example: holdfast diagnose hang ./dumps"""
+    """Which rank holds up the job: flight recorder dumps, stacks, RAS, process tables.
+
+    Example: holdfast diagnose hang ./dumps
+    """
     options = {"world_size": str(world_size)} if world_size else {}
     _run("hang", paths, options | ({"graph": graph} if graph else {}), format, exit_code)
 

@@ -50,7 +50,9 @@ def headline(verdict: Verdict) -> str:
     if verdict.verdict is Judgement.HEALTHY:
         return "healthy: nothing is wrong in what was read"
     who = ", ".join(f"{c.kind} {c.id} ({c.cause})" for c in verdict.culprits)
-    blame = {Judgement.CULPRIT: who, Judgement.NOBODY: "nobody to blame", Judgement.UNDECIDED: "undecided"}[verdict.verdict]
+    blame = {Judgement.CULPRIT: who, Judgement.NOBODY: "nobody to blame", Judgement.UNDECIDED: "undecided"}[
+        verdict.verdict
+    ]
     return f"{verdict.symptom}: {blame}; fault {verdict.fault}; action {verdict.action}"
 
 

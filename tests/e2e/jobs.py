@@ -51,7 +51,8 @@ def ring_job(folder: Path, *options: str) -> list[str]:
 def run_job(folder: Path, command: list[str], *options: str, timeout_s: float = 180.0) -> Ran:
     """Run a job to its end under `holdfast run`."""
     report = folder / "report.json"
-    words = [*HOLDFAST, "run", "--quiet", "--dir", str(folder / "run"), "--report", str(report), *options, "--", *command]
+    where = ["--quiet", "--dir", str(folder / "run"), "--report", str(report)]
+    words = [*HOLDFAST, "run", *where, *options, "--", *command]
     done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, cwd=folder)
     assert report.exists(), done.stderr
     marker = folder / "checkpoints" / "fault.done"

@@ -20,13 +20,17 @@ def _healthy(folder: Path, *, steps: int, announced: bool, timeout_s: float) -> 
     assert ran.report["attempts"] == 1
 
 
-@pytest.mark.parametrize("announced", [True, False], ids=["pauses are announced", "pauses are announced no more after the third"])
+@pytest.mark.parametrize(
+    "announced", [True, False], ids=["pauses are announced", "pauses are announced no more after the third"]
+)
 def test_a_minute_of_a_healthy_job_has_no_incident(tmp_path: Path, announced: bool) -> None:
     _healthy(tmp_path, steps=200, announced=announced, timeout_s=240)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize("announced", [True, False], ids=["pauses are announced", "pauses are announced no more after the third"])
+@pytest.mark.parametrize(
+    "announced", [True, False], ids=["pauses are announced", "pauses are announced no more after the third"]
+)
 def test_ten_minutes_of_a_healthy_job_have_no_incident(tmp_path: Path, announced: bool) -> None:
     _healthy(tmp_path, steps=1900, announced=announced, timeout_s=1400)

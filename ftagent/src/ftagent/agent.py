@@ -34,7 +34,7 @@ class Agent:
         # type: (str, dict) -> None
         self.layout = layout.Layout(root)
         layout.make_folder(self.layout.root)
-        self._lock_file = open(self.layout.lock, "a")  # noqa: SIM115  # held open for the life of the agent
+        self._lock_file = open(self.layout.lock, "a")  # held open for the life of the agent
         try:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

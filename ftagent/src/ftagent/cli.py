@@ -15,7 +15,9 @@ def main(arguments=None):
     """The command line; the exit status."""
     parser = argparse.ArgumentParser(prog="ftagent", description="Watches one training job from beside it.")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    run = verbs.add_parser("run", help="start a job, or adopt the one that runs: ftagent run --dir DIR -- python train.py")
+    run = verbs.add_parser(
+        "run", help="start a job, or adopt the one that runs: ftagent run --dir DIR -- python train.py"
+    )
     run.add_argument("--dir", required=True, help="the run folder: logs, spool, evidence")
     run.add_argument("--url", default="", help="the service; without one the job is only kept")
     run.add_argument("--token-file", default="", help="holds the agent's token")

@@ -107,8 +107,9 @@ def _stacks(watcher, rank, one, answered):
         command = [spy, "dump", "--json", "--nonblocking", "--pid", str(one.pid)]
         try:
             done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=STACKS_S, check=False
-            )
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=STACKS_S,
+                check=False,
+            )  # fmt: skip
             if done.returncode == 0 and done.stdout.lstrip().startswith(b"["):
                 return rank, "stacks_rank%d.json" % rank, done.stdout, ""
             error = done.stderr.decode("utf-8", "replace").strip()[-500:] or "py-spy ended with %d" % done.returncode
@@ -140,12 +141,12 @@ def _process_table(watcher):
         })  # fmt: skip
     for rank, one in watcher.ended.items():
         rows.append({
-            "pid": one.pid, "parent": one.parent, "rank": rank, "name": one.name, "command": "", "state": "X", "wchan": "",
-            "start_time": one.start_time, "cpu_s": one.cpu_s, "io_bytes": one.io_bytes, "exit_code": one.exit_code,
-            "signal": one.signal, "since": one.since,
+            "pid": one.pid, "parent": one.parent, "rank": rank, "name": one.name, "command": "", "state": "X",
+            "wchan": "", "start_time": one.start_time, "cpu_s": one.cpu_s, "io_bytes": one.io_bytes,
+            "exit_code": one.exit_code, "signal": one.signal, "since": one.since,
         })  # fmt: skip
-    table = {"kind": "holdfast.processes", "version": 1, "host": socket.gethostname(), "taken_at": time.time(), "processes": rows}
-    return json.dumps(table).encode()
+    head = {"kind": "holdfast.processes", "version": 1, "host": socket.gethostname(), "taken_at": time.time()}
+    return json.dumps(dict(head, processes=rows)).encode()
 
 
 def _record(order, rank, name, data, error, at):

@@ -147,8 +147,8 @@ class Job:
         env = dict(os.environ, PYTHONPATH=os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         with open(log, "ab") as out:
             child = subprocess.Popen(
-                [sys.executable, "-m", "ftagent.keeper", self.layout.attempt(number)], stdin=subprocess.DEVNULL, stdout=out,
-                stderr=out, start_new_session=True, env=env, cwd="/",
+                [sys.executable, "-m", "ftagent.keeper", self.layout.attempt(number)],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, env=env, cwd="/",
             )  # fmt: skip
         threading.Thread(target=child.wait, daemon=True).start()  # so that it is no zombie while this agent lives
         self._keeper_comes()
@@ -204,9 +204,9 @@ class Job:
             mine = [one, *children.get(one.pid, ())]
             one.io_bytes = sum(processes.storage_bytes(each.pid) for each in mine)
             ranks.append({
-                "rank": rank, "step": ring.q[W_STEP] if ring else -1, "stepped_at": ring.d[W_STEPPED_AT] if ring else 0.0,
-                "phase": phase, "phase_at": phase_at, "cpu_s": round(sum(each.cpu_s for each in mine), 3),
-                "io_bytes": one.io_bytes,
+                "rank": rank, "step": ring.q[W_STEP] if ring else -1,
+                "stepped_at": ring.d[W_STEPPED_AT] if ring else 0.0, "phase": phase, "phase_at": phase_at,
+                "cpu_s": round(sum(each.cpu_s for each in mine), 3), "io_bytes": one.io_bytes,
             })  # fmt: skip
         return {"type": "beat", "at": now, "ranks": ranks}
 
@@ -239,7 +239,9 @@ class Job:
             if path not in self._logs:
                 rank = name[4:-4] if name.startswith("rank") and name.endswith(".log") else ""
                 shown = os.path.join("attempt-%d" % self.attempt, name)
-                self._logs[path] = LogFile(path, shown, int(rank) if rank.isdigit() else None, self._marks.get(path) or {})
+                self._logs[path] = LogFile(
+                    path, shown, int(rank) if rank.isdigit() else None, self._marks.get(path) or {}
+                )
         return list(self._logs.values())
 
 

@@ -53,7 +53,8 @@ def _plan(spec):
     if not copies:
         return [{"name": "main", "env": {}}]
     port = str(spec.get("port", 29500))
-    shared = {"WORLD_SIZE": str(copies), "LOCAL_WORLD_SIZE": str(copies), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    sizes = {"WORLD_SIZE": str(copies), "LOCAL_WORLD_SIZE": str(copies)}
+    shared = dict(sizes, MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
     return [
         {"name": "rank%d" % rank, "env": dict(shared, RANK=str(rank), LOCAL_RANK=str(rank))} for rank in range(copies)
     ]
@@ -66,7 +67,7 @@ def _start(spec, process):
         try:
             child = subprocess.Popen(
                 spec["command"], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, cwd=spec["cwd"],
-                env=dict(spec["env"], **process["env"]), preexec_fn=_hear_signals,
+                env=dict(spec["env"], **process["env"]), preexec_fn=_hear_signals,  # noqa: PLW1509  # the keeper has no threads
             )
         except (OSError, subprocess.SubprocessError) as error:
             out.write(("ftagent: cannot start %s: %s\n" % (spec["command"], error)).encode("utf-8", "replace"))

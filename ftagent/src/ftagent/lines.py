@@ -12,12 +12,16 @@ _MOST_BLOCK = 200
 # Words of trouble; what they mean is judged by the service. A traceback is taken whole.
 PATTERN = re.compile(
     r"error|exception|fatal|traceback|killed|abort|segmentation|core dumped|out of memory|oom|nccl|cuda|xid|watchdog"
-    r"|timeout|timed out|exitcode|signal|sigterm|sigkill|cancelled|preempt|stale file|no space|connection (reset|refused|closed)"
+    r"|timeout|timed out|exitcode|signal|sigterm|sigkill|cancelled|preempt|stale file|no space"
+    r"|connection (reset|refused|closed)"
     r"|\bnan\b|overflow|assert|fail",
     re.IGNORECASE,
 )
 _TRACEBACK = "Traceback (most recent call last)"
-_TRACEBACK_LINE = re.compile(r"^(\[?[\w./:]*\d+\]?:?\s*)?(  |\t|During handling|The above exception|[\w.]+(Error|Exception|Interrupt|Exit|Warning)\b|\s*$|Traceback)")
+_TRACEBACK_LINE = re.compile(
+    r"^(\[?[\w./:]*\d+\]?:?\s*)?(  |\t|During handling|The above exception"
+    r"|[\w.]+(Error|Exception|Interrupt|Exit|Warning)\b|\s*$|Traceback)"
+)
 
 
 class LogFile:
@@ -96,5 +100,7 @@ def records(file, found, at):
         if rows and rows[-1]["first"] + len(rows[-1]["lines"]) == number and len(rows[-1]["lines"]) < 500:
             rows[-1]["lines"].append(text)
         else:
-            rows.append({"type": "lines", "at": at, "file": file.name, "first": number, "rank": file.rank, "lines": [text]})
+            rows.append(
+                {"type": "lines", "at": at, "file": file.name, "first": number, "rank": file.rank, "lines": [text]}
+            )
     return rows

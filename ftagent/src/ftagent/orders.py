@@ -55,7 +55,8 @@ class Orders(threading.Thread):
                 done, refused, note = carry_out(self._job, order, begun["attempt"])
             except OSError as error:
                 done, refused, note = False, False, "the machine says no: %s" % error
-            outcome = {"type": "outcome", "at": time.time(), "order": id, "done": done, "refused": refused, "note": note}
+            outcome = {"type": "outcome", "at": time.time(), "order": id}
+            outcome.update(done=done, refused=refused, note=note)
             self._save(id, dict(begun, outcome=outcome))
             self._told_at[id] = time.monotonic()
             self._job.say([outcome])

@@ -8,7 +8,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Stat:
-    """One reading of /proc/PID/stat. state: one letter; start_time: clock ticks since boot; exit_status: as from wait."""
+    """A reading of /proc/PID/stat. state: one letter; start_time: clock ticks since boot; exit_status: as from wait."""
 
     __slots__ = ("cpu_s", "exit_status", "name", "parent", "pid", "start_time", "state")
 

@@ -242,7 +242,9 @@ class Reporter:
         if name not in self._warned and len(self._warned) < 64:
             self._warned.add(name)
             warnings.warn(
-                "ftagent: %s is %s, not a number: not reported" % (name, type(value).__name__), RuntimeWarning, stacklevel=3
+                "ftagent: %s is %s, not a number: not reported" % (name, type(value).__name__),
+                RuntimeWarning,
+                stacklevel=3,
             )
 
     def _forked(self):
@@ -260,7 +262,7 @@ def _number(name, otherwise):
 
 def current():
     # type: () -> object
-    """The reporter of this process: silent where no agent has left its folder in the environment, or it cannot be used."""
+    """The reporter of this process: silent where no agent has left its folder in the environment, or none of use."""
     folder = os.environ.get("FTAGENT_DIR", "")
     if not folder or not os.path.isdir(folder):
         return Silent()

@@ -15,7 +15,10 @@ _REFUSED_FOR_GOOD = (400, 413, 422)
 
 
 class Sender(threading.Thread):
-    """Sends until told to leave. heard: whether the last request was answered; released, resync: what the service said."""
+    """Sends until told to leave.
+
+    heard: whether the last request was answered; released, resync: what the service said
+    """
 
     def __init__(self, spool, lock, url, token_file, on_orders):
         # type: (object, object, str, str, object) -> None

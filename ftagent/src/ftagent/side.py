@@ -34,7 +34,7 @@ def start(reporter):
 
 
 class short_path:
-    """A path to a file in a folder that is short enough for a unix socket (108 bytes), through the folder's descriptor."""
+    """A path to a file in a folder, short enough for a unix socket (108 bytes), through the folder's descriptor."""
 
     def __init__(self, folder, name):
         # type: (str, str) -> None

@@ -145,7 +145,12 @@ class Watcher:
             return
         for name in names:
             number = name[len("rank") : -len(".ring")]
-            if name.startswith("rank") and name.endswith(".ring") and number.isdigit() and int(number) not in self.rings:
+            if (
+                name.startswith("rank")
+                and name.endswith(".ring")
+                and number.isdigit()
+                and int(number) not in self.rings
+            ):
                 try:
                     ring = Ring(os.path.join(self.ranks_folder, name))
                 except (OSError, RingError):
