@@ -82,7 +82,11 @@ def nvlink_is_fatal(code: int, *, unit: str, info: int, status: int, said_fatal:
     info, status: the first two hexadecimal words of the message
     """
     parts = set(unit.split("/"))
-    rows = [row for row in _sub_codes() if row.code == code and parts & set(row.units) and (not row.statuses or status in row.statuses)]
+    rows = [
+        row
+        for row in _sub_codes()
+        if row.code == code and parts & set(row.units) and (not row.statuses or status in row.statuses)
+    ]
     if len(rows) > 1:
         bits = f"{info:032b}"
         rows = [row for row in rows if any(mask.fullmatch(bits) for mask in row.masks)] or rows

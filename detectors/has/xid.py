@@ -8,17 +8,28 @@ from detectors.catalog.tables import nvlink_is_fatal, sxids, xids
 from holdfast.faults import Action, Fault, NodeAction, Severity
 
 # What a block has to hold for any of the shapes below to be in it.
-WORDS = ("NVRM: Xid (", "SXid (PCI:", "fallen off the bus", "NVRM: The NVIDIA GPU", "NVSwitch non-fatal error", "NVSwitch fatal error")
+WORDS = (
+    "NVRM: Xid (",
+    "SXid (PCI:",
+    "fallen off the bus",
+    "NVRM: The NVIDIA GPU",
+    "NVSwitch non-fatal error",
+    "NVSwitch fatal error",
+)
 
 _PCI = r"(?:PCI:)?((?:[0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[0-9a-fA-F]{2}(?:\.[0-7])?)"
-_XID = re.compile(rf"NVRM: Xid \({_PCI}(?: GPU-(?:CI|I):(\w+))*(?: GPU-C?I:\w+)*\): (\d{{1,6}})\b(?:, ?)?(.*)", re.DOTALL)
+_XID = re.compile(
+    rf"NVRM: Xid \({_PCI}(?: GPU-(?:CI|I):(\w+))*(?: GPU-C?I:\w+)*\): (\d{{1,6}})\b(?:, ?)?(.*)", re.DOTALL
+)
 _OFF = re.compile(rf"NVRM: GPU (?:at )?{_PCI}:? (?:GPU )?has fallen off the bus")
 _OFF_FIRST = re.compile(rf"NVRM: The NVIDIA GPU {_PCI}\s*$")
 _SXID = re.compile(rf"SXid \({_PCI}\): (\d{{1,6}}), ?(.*)", re.DOTALL)
 _MANAGER = re.compile(rf"NVSwitch (non-fatal|fatal) error (\d{{1,6}}) .*?NVSwitch pci bus id {_PCI}")
 _CAUSED = re.compile(r"caused by previous Xid (\d{1,6})")
 _RECOVERY = re.compile(r"to 0x[0-9a-fA-F]+ \(([^)]+)\)")
-_LINK = re.compile(r"(?:^|, )([A-Z][A-Za-z0-9_]*(?:/[A-Za-z0-9_]+)?)\s+(Nonfatal|Fatal)\s+.*?\((0x[0-9a-fA-F]{1,8}) (0x[0-9a-fA-F]{1,8})")
+_LINK = re.compile(
+    r"(?:^|, )([A-Z][A-Za-z0-9_]*(?:/[A-Za-z0-9_]+)?)\s+(Nonfatal|Fatal)\s+.*?\((0x[0-9a-fA-F]{1,8}) (0x[0-9a-fA-F]{1,8})"
+)
 
 # XID 154 names what it wants done.
 _WANTED = {
@@ -78,8 +89,8 @@ def _off(device: str) -> Said:
     row = xids()[79]
     bare = re.sub(r"\.[0-7]$", "", device)
     return Said(
-        check="xid.79", code=79, device=bare if bare.count(":") == 2 else f"0000:{bare}", fault=row.fault, severity=row.severity, action=row.action,
-        node_action=row.node_action, name=row.name,
+        check="xid.79", code=79, device=bare if bare.count(":") == 2 else f"0000:{bare}", fault=row.fault,
+        severity=row.severity, action=row.action, node_action=row.node_action, name=row.name,
     )  # fmt: skip
 
 
@@ -123,5 +134,12 @@ def _sxid(device: str, code: int, rest: str) -> Said:
     else:
         severity, action, node_action = Severity.ERROR, Action.WATCH, NodeAction.INSPECT
     return Said(
-        check=f"sxid.{code}", code=code, device=device, fault=fault, severity=severity, action=action, node_action=node_action, name=name
+        check=f"sxid.{code}",
+        code=code,
+        device=device,
+        fault=fault,
+        severity=severity,
+        action=action,
+        node_action=node_action,
+        name=name,
     )

@@ -52,7 +52,7 @@ class Templates:
     def _nearest(self, leaf: list[int], words: list[str]) -> tuple[int, float]:
         best, most = -1, -1.0
         for number in leaf[:64]:
-            same = sum(a == b or a == WILD for a, b in zip(self._templates[number], words, strict=True)) / len(words)
+            same = sum(a in (b, WILD) for a, b in zip(self._templates[number], words, strict=True)) / len(words)
             if same > most:
                 best, most = number, same
         return best, most

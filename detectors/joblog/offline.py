@@ -19,8 +19,8 @@ MOST_ERROR_FILE = 4 << 20
 _FIRST_LINES, _LAST_LINES = 2000, 400
 
 _FAILED = re.compile(
-    rb"Traceback \(most recent call last\)|\b\w*(?:Error|Exception): |NCCL |ProcessGroup|slurmstepd|srun: |torchrun|torch\.distributed|\[rank\d|"
-    rb"\[default\d|CUDA|exitcode|Killed|deepspeed|megatron|oom-kill|Segmentation fault|Evicted|OOMKilled|gloo|HCCL|RCCL|BKCL|"
+    rb"Traceback \(most recent call last\)|\b\w*(?:Error|Exception): |NCCL |ProcessGroup|slurmstepd|srun: |torchrun|torch\.distributed|"
+    rb"\[rank\d|\[default\d|CUDA|exitcode|Killed|deepspeed|megatron|oom-kill|Segmentation fault|Evicted|OOMKilled|gloo|HCCL|RCCL|BKCL|"
     rb"iteration +\d|\[INFO\]|\[ERROR\]|\bERROR\b|\bWARNING\b|SIGTERM|CANCELLED"
 )
 _BINARY = re.compile(rb"\x00|^PAR1|^\x80[\x02-\x05]|^PK\x03\x04")

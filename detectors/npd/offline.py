@@ -33,7 +33,9 @@ _ORDER = {Severity.FATAL: 0, Severity.ERROR: 1, Severity.WARNING: 2, Severity.IN
 class Logs:
     """The diagnoser `logs`. options: all, to tell of lines without a finding too."""
 
-    kinds: Mapping[str, str] = {"kernel_log": "kernel, driver, fabric manager or system log: dmesg, kmsg, journal, syslog"}
+    kinds: Mapping[str, str] = {
+        "kernel_log": "kernel, driver, fabric manager or system log: dmesg, kmsg, journal, syslog"
+    }
 
     def recognise(self, name: str, head: bytes) -> str:
         if any(word in head for word in _TELLS):
@@ -108,7 +110,11 @@ def verdict_of(noted: Sequence[Noted], lines: int) -> Verdict:
         return Verdict(verdict=Judgement.HEALTHY, detail=detail)
     root = serious[0]
     evidence = tuple(Evidence(one.file, one.line, one.text) for one in serious[:20])
-    blamed = {_culprit(one).id: _culprit(one) for one in reversed(serious) if one.severity is root.severity and one.fault not in _OWN}
+    blamed = {
+        _culprit(one).id: _culprit(one)
+        for one in reversed(serious)
+        if one.severity is root.severity and one.fault not in _OWN
+    }
     own = root.fault in _OWN
     return Verdict(
         verdict=Judgement.NOBODY if own else Judgement.CULPRIT, fault=root.fault, action=Action.NONE if own else root.action,
@@ -120,4 +126,10 @@ def verdict_of(noted: Sequence[Noted], lines: int) -> Verdict:
 def _culprit(one: Noted) -> Culprit:
     kind = _KINDS.get(one.fault, Kind.NODE) if one.device else Kind.NODE
     id = one.device if one.device and kind is not Kind.NODE else one.host or "this node"
-    return Culprit(kind=kind, id=id, cause=one.check, confidence=_SURE[one.severity], evidence=(f"{one.file}:{one.line}: {one.text}",))
+    return Culprit(
+        kind=kind,
+        id=id,
+        cause=one.check,
+        confidence=_SURE[one.severity],
+        evidence=(f"{one.file}:{one.line}: {one.text}",),
+    )

@@ -66,7 +66,9 @@ class Reading:
         """Rows that hold a word, and those just after one that may go on in the next lines."""
         rows = sorted(hits)
         if any("NVRM: The NVIDIA GPU" in self._scan.words[n] for numbers in hits.values() for n in numbers):
-            begun = {row for row, numbers in hits.items() if any("The NVIDIA GPU" in self._scan.words[n] for n in numbers)}
+            begun = {
+                row for row, numbers in hits.items() if any("The NVIDIA GPU" in self._scan.words[n] for n in numbers)
+            }
             rows = sorted({*rows, *(row + n for row in begun for n in range(_OFF_BUS_LINES) if row + n < total)})
         if file in self._off_bus:
             rows = sorted({*rows, *range(min(_OFF_BUS_LINES, total))})
@@ -156,7 +158,12 @@ class Reading:
         old.count += 1
         old.last_line, old.last_at, old.cleared = noted.line, noted.at, False
         if _RANK[noted.severity] > _RANK[old.severity]:  # the worst that was said of it counts
-            old.severity, old.action, old.node_action, old.caused_by = noted.severity, noted.action, noted.node_action, noted.caused_by
+            old.severity, old.action, old.node_action, old.caused_by = (
+                noted.severity,
+                noted.action,
+                noted.node_action,
+                noted.caused_by,
+            )
 
 
 _RANK = {Severity.INFO: 0, Severity.WARNING: 1, Severity.ERROR: 2, Severity.FATAL: 3}

@@ -23,7 +23,9 @@ class _Journal(msgspec.Struct):
 
 
 _JOURNAL = msgspec.json.Decoder(_Journal)
-_LEVEL = re.compile(r"^(?:<\d{1,3}>|(?:kern|user|daemon|syslog|auth)\s*:(?:emerg|alert|crit|err|warn|notice|info|debug)\s*:\s*)")
+_LEVEL = re.compile(
+    r"^(?:<\d{1,3}>|(?:kern|user|daemon|syslog|auth)\s*:(?:emerg|alert|crit|err|warn|notice|info|debug)\s*:\s*)"
+)
 _KMSG = re.compile(r"^\d{1,3},\d+,(\d+),[^;]{0,40};")
 _UPTIME = re.compile(r"^\[\s*(\d{1,10}\.\d{1,6})\]\s?(?:\[\s*[TC]\s*\d+\]\s?)?")
 _CTIME = re.compile(r"^\[(\w{3} \w{3}\s+\d{1,2} \d\d:\d\d:\d\d \d{4})\]\s?")
@@ -31,7 +33,10 @@ _MANAGER = re.compile(r"^\[(\w{3} \d{1,2} \d{4} \d\d:\d\d:\d\d)\]\s")
 _ISO = re.compile(r"^(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?)\s+")
 _SYSLOG = re.compile(r"^\w{3}\s+\d{1,2} \d\d:\d\d:\d\d(?:\.\d+)?\s+")
 _RFC5424 = re.compile(r"^1 (\S+) (\S+) \S+ \S+ \S+ (?:-|\[[^\]]*\]) ?")
-_SENDER = re.compile(r"^([\w.:-]{1,253}) ((?:kernel|systemd|containerd|kubelet|nvidia-[\w-]+|rasdaemon|mcelog|smartd|chronyd|nv-fabricmanager)(?:\[\d+\])?): ?")
+_SENDER = re.compile(
+    r"^([\w.:-]{1,253}) "
+    r"((?:kernel|systemd|containerd|kubelet|nvidia-[\w-]+|rasdaemon|mcelog|smartd|chronyd|nv-fabricmanager)(?:\[\d+\])?): ?"
+)
 _KERNEL = re.compile(r"^kernel: ?")
 
 
@@ -68,7 +73,9 @@ def _of_journal(line: str) -> Stamped | None:
         row = _JOURNAL.decode(line)
     except msgspec.MsgspecError:
         return None
-    text = row.MESSAGE if isinstance(row.MESSAGE, str) else bytes(b & 255 for b in row.MESSAGE).decode("utf-8", "replace")
+    text = (
+        row.MESSAGE if isinstance(row.MESSAGE, str) else bytes(b & 255 for b in row.MESSAGE).decode("utf-8", "replace")
+    )
     at = int(row.realtime) / 1e6 if row.realtime.isdigit() and len(row.realtime) < 20 else None
     return Stamped(text, at, None, row.host) if text else None
 

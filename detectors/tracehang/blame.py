@@ -74,7 +74,11 @@ def _lives(case: Case, rank: int) -> bool:
     """Whether something beside the dump shows the rank alive: its stack, or a kernel that says so while it does not answer."""
     process = case.processes.get(rank)
     about = case.about.get(rank)
-    return rank in case.stacks or (process is not None and process.state not in ("X", "Z", "")) or (about is not None and not about.answered)
+    return (
+        rank in case.stacks
+        or (process is not None and process.state not in ("X", "Z", ""))
+        or (about is not None and not about.answered)
+    )
 
 
 def _telling(edges: Sequence[Edge]) -> Edge:

@@ -15,7 +15,20 @@ MOST_JOBS = 1024
 EVIDENCE = ("stacks", "flight_recorder", "processes")
 
 # Phases that are part of every step; any other announced phase has a limit of its own.
-_STEP_PHASES = ("forward", "backward", "optim", "step", "reduce", "gather", "scatter", "send", "recv", "data", "comm", "barrier")
+_STEP_PHASES = (
+    "forward",
+    "backward",
+    "optim",
+    "step",
+    "reduce",
+    "gather",
+    "scatter",
+    "send",
+    "recv",
+    "data",
+    "comm",
+    "barrier",
+)
 
 # Bytes through storage that show a process to be saving or loading rather than waiting.
 _MOVING_BYTES = 1 << 20

@@ -90,7 +90,12 @@ def read_processes(data: bytes) -> dict[int, Process]:
     for row in rows:
         if row.rank is not None and (row.rank not in found or found[row.rank].state == "X"):
             found[row.rank] = Process(
-                pid=row.pid, state=row.state[:1], wchan=row.wchan, exit_code=row.exit_code, signal=row.signal, since=row.since
+                pid=row.pid,
+                state=row.state[:1],
+                wchan=row.wchan,
+                exit_code=row.exit_code,
+                signal=row.signal,
+                since=row.since,
             )
     return found
 
@@ -114,5 +119,3 @@ def _of_ps(text: str) -> dict[int, Process]:
             wchan = fields[wchan_at] if wchan_at is not None and wchan_at < len(fields) else ""
             found[int(rank.group(1))] = Process(pid=int(fields[pid_at]), state=fields[state_at][:1], wchan=wchan)
     return found
-
-

@@ -7,6 +7,7 @@ and `pg_status` are believed, and groups are joined by name.
 
 import json
 import re
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,10 +19,16 @@ from detectors.tracehang.unpickle import MOST_BYTES, PickleError, plain
 TAIL = 512
 MOST_ENTRIES = 200_000
 MOST_GROUPS = 10_000
+MOST_RANKS = 1_000_000
 
 _P2P = re.compile(r"(send|recv) (\d+)(?:->|<-)(\d+)")
 _RANKS = re.compile(r"\d+")
 _COALESCED = ":coalesced"
+
+
+_repr = reprlib.Repr()
+_repr.maxlevel, _repr.maxlist, _repr.maxtuple, _repr.maxstring = 4, 64, 64, 64
+_SHORT = _repr.repr
 
 
 class DumpError(ValueError):
@@ -80,7 +87,9 @@ def looks_like_dump(head: bytes) -> bool:
     """Whether a file's beginning is that of a dump."""
     if head[:1] == b"\x80":
         return b"pg_config" in head or b"pg_status" in head or b"entries" in head
-    return head.lstrip()[:1] == b"{" and (b'"pg_config"' in head or b'"pg_status"' in head or b'"comm_lib_version"' in head)
+    return head.lstrip()[:1] == b"{" and (
+        b'"pg_config"' in head or b'"pg_status"' in head or b'"comm_lib_version"' in head
+    )
 
 
 def rank_of_name(name: str) -> int | None:
@@ -112,12 +121,12 @@ def read_dump(data: bytes, rank: int) -> Recording:
 
 
 def _recording(raw: Mapping[str, Any], rank: int) -> Recording:
-    recording = Recording(rank=rank, version=str(raw.get("version", "")))
+    recording = Recording(rank=rank, version=_text(raw.get("version")))
     for name, config in _pairs(raw.get("pg_config")):
-        ranks = tuple(int(r) for r in _RANKS.findall(str(config.get("ranks", ""))))
+        ranks = tuple(int(r) for r in _members(config.get("ranks")))
         if name and ranks:
             recording.members[name] = ranks
-            recording.desc[name] = str(config.get("desc", ""))
+            recording.desc[name] = _text(config.get("desc"))
     for local, status in _pairs(raw.get("pg_status")):
         enqueued = int(status.get("last_enqueued_collective", -1))
         recording.status[local] = Status(enqueued, int(status.get("last_completed_collective", -1)))
@@ -134,7 +143,7 @@ def _pairs(table: Any) -> list[tuple[str, dict[str, Any]]]:
         return []
     if len(table) > MOST_GROUPS:
         raise ValueError(f"over {MOST_GROUPS} groups")
-    return [(str(name), row) for name, row in table.items() if isinstance(row, dict)]
+    return [(_text(name), row) for name, row in table.items() if isinstance(row, dict)]
 
 
 def _read_entries(recording: Recording, entries: list[Any]) -> None:
@@ -147,11 +156,11 @@ def _read_entries(recording: Recording, entries: list[Any]) -> None:
         order = int(entry.get("record_id", index))
         newest = max(newest, order)
         group, desc = _group(entry)
-        recording.local.setdefault(group, str(entry.get("pg_id", "")))
+        recording.local.setdefault(group, _text(entry.get("pg_id")))
         if desc:
             recording.desc.setdefault(group, desc)
         part_of = (group, bool(entry.get("is_p2p")), _seq(entry))
-        if _COALESCED in str(entry.get("profiling_name", "")):
+        if _COALESCED in _text(entry.get("profiling_name")):
             coalesced[part_of] = _done(entry)
             continue
         # the parts of a coalesced launch have no state of their own: theirs is that of the record which closes it
@@ -164,18 +173,30 @@ def _read_entries(recording: Recording, entries: list[Any]) -> None:
     recording.lost = max(0, newest + 1 - len(entries))
 
 
+def _text(value: Any) -> str:
+    """A name or a number as text; anything deeper is none: written out in full a few shared tuples can fill all memory."""
+    return str(value)[:1000] if isinstance(value, str | int) else ""
+
+
+def _members(value: Any) -> list[str]:
+    """Ranks of a group: "[0, 2]", a string, in the dumps; a list would do."""
+    if isinstance(value, list | tuple):
+        return [str(rank) for rank in value[:MOST_RANKS] if isinstance(rank, int)]
+    return _RANKS.findall(value)[:MOST_RANKS] if isinstance(value, str) else []
+
+
 def _group(entry: Mapping[str, Any]) -> tuple[str, str]:
     named = entry.get("process_group")
     if isinstance(named, list | tuple) and named:
-        return str(named[0]), str(named[1]) if len(named) > 1 else ""
-    return str(entry.get("pg_id", "")), ""
+        return _text(named[0]), _text(named[1]) if len(named) > 1 else ""
+    return _text(entry.get("pg_id")), ""
 
 
 def _done(entry: Mapping[str, Any]) -> bool:
     """`retired` alone is no end: the watchdog retires what has timed out too; gloo's state never leaves `scheduled`."""
     if entry.get("state") == "completed" or entry.get("time_discovered_completed_ns"):
         return True
-    is_gloo = str(entry.get("profiling_name", "")).startswith("gloo:")
+    is_gloo = _text(entry.get("profiling_name")).startswith("gloo:")
     return is_gloo and bool(entry.get("retired"))
 
 
@@ -184,9 +205,9 @@ def _seq(entry: Mapping[str, Any]) -> int:
 
 
 def _op(entry: Mapping[str, Any], order: int, group: str, done: bool) -> Op:
-    name = str(entry.get("profiling_name", ""))
+    name = _text(entry.get("profiling_name"))
     put, got = ((entry.get(f"{side}_dtypes"), entry.get(f"{side}_sizes")) for side in ("input", "output"))
-    shape = f"{put[0]}{put[1]}->{got[0]}{got[1]}"
+    shape = f"{_SHORT(put[0])}{_SHORT(put[1])}->{_SHORT(got[0])}{_SHORT(got[1])}"
     started = done or entry.get("state") == "started" or bool(entry.get("time_discovered_started_ns"))
     p2p = _P2P.search(name)
     if p2p is None:

@@ -109,7 +109,9 @@ class Pile:
                 if own is None and len(stacks) > 1 and rank is None:
                     own = number
                 if own is None:
-                    self.skipped.append(Skipped(name, f"whose stack process {pid} is cannot be told: no rank in its name"))
+                    self.skipped.append(
+                        Skipped(name, f"whose stack process {pid} is cannot be told: no rank in its name")
+                    )
                     continue
                 found[own] = stack
                 self.files.setdefault(own, name)

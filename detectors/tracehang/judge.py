@@ -68,7 +68,9 @@ def _ended(case: Case) -> dict[int, Process]:
         return {r: p for r, p in case.processes.items() if p.state == "Z"}
     first = min((p.since for p in ended.values()), default=0.0)
     early = {r: p for r, p in ended.items() if p.since - first <= _AT_ONCE_S}
-    return {r: p for r, p in early.items() if p.signal in _FROM_OUTSIDE} or {r: p for r, p in early.items() if p.since == first}
+    return {r: p for r, p in early.items() if p.signal in _FROM_OUTSIDE} or {
+        r: p for r, p in early.items() if p.since == first
+    }
 
 
 def _mismatch(case: Case, graph: Graph) -> Finding | None:
@@ -105,7 +107,9 @@ def _ring(case: Case, graph: Graph) -> Finding | None:
         return _culprits(case, blames, why="it went past an operation that its peers wait in")
     ranks: list[Json] = [list[Json](ring) for ring in rings]
     why = f"ranks {words.numbers(rings[0])} wait for each other: the order of their operations does not fit, no machine is to blame"
-    return Finding(judgement=Judgement.NOBODY, fault=Fault.SOFTWARE, action=Action.RESTART, why=why, extra={"rings": ranks})
+    return Finding(
+        judgement=Judgement.NOBODY, fault=Fault.SOFTWARE, action=Action.RESTART, why=why, extra={"rings": ranks}
+    )
 
 
 def _device(case: Case, graph: Graph) -> Finding | None:
@@ -129,7 +133,11 @@ def _not_started(case: Case, graph: Graph) -> Finding | None:
         if waiting and 2 * len(waiting) <= len(ops) and len(waiting) < len(ops):
             op = case.pending(waiting[0])
             text = f"its kernel of {op.name} #{op.seq} has not begun, its peers' have" if op else ""
-            return _culprits(case, [Blame(r, HangCause.DEVICE_STUCK, 0.7, [text]) for r in waiting], why="its device stands before the operation")
+            return _culprits(
+                case,
+                [Blame(r, HangCause.DEVICE_STUCK, 0.7, [text]) for r in waiting],
+                why="its device stands before the operation",
+            )
     return None
 
 
@@ -155,7 +163,9 @@ def _odd_stacks(case: Case, graph: Graph) -> Finding | None:
     most = max(places.values(), key=len)
     odd = sorted(r for ranks in places.values() if ranks is not most for r in ranks)
     if 4 * len(odd) > len(case.stacks):
-        why = "the ranks stand in different communication calls: the program's order does not fit, no machine is to blame"
+        why = (
+            "the ranks stand in different communication calls: the program's order does not fit, no machine is to blame"
+        )
         return Finding(judgement=Judgement.NOBODY, fault=Fault.SOFTWARE, action=Action.RESTART, why=why, extra=extra)
     blames = [Blame(r, HangCause.MISMATCH, 0.6, [words.stack(case, r)]) for r in odd]
     return _culprits(case, blames, why="it stands in another call than all its peers", extra=extra)
@@ -254,7 +264,9 @@ def _verdict(case: Case, graph: Graph, found: Finding) -> Verdict:
     for blame in blames:
         phase = phase or words.phase(case, blame.rank)
     culprits = tuple(
-        Culprit(kind=Kind.RANK, id=str(b.rank), cause=b.cause.value, confidence=_sure(case, b), evidence=tuple(b.evidence))
+        Culprit(
+            kind=Kind.RANK, id=str(b.rank), cause=b.cause.value, confidence=_sure(case, b), evidence=tuple(b.evidence)
+        )
         for b in blames
     )
     chain = words.chain(case, graph, [b.rank for b in blames])
@@ -299,5 +311,3 @@ def _evidence(case: Case, blames: Iterable[Blame], why: str, chain: Sequence[str
         yield Evidence("", 0, text)
     if not told:
         yield Evidence("", 0, why)
-
-

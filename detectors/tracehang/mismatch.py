@@ -28,7 +28,9 @@ class Mismatch:
         """What a rank calls, and what its peers call."""
         mine = next(call for call, ranks in self.sides.items() if rank in ranks)
         most, ranks = next(iter(self.sides.items()))
-        return f"at #{self.seq} of group {case.describe(self.group)} it calls {mine}, ranks {numbers(ranks)} call {most}"
+        return (
+            f"at #{self.seq} of group {case.describe(self.group)} it calls {mine}, ranks {numbers(ranks)} call {most}"
+        )
 
     def calls(self) -> dict[str, Json]:
         return {call: list[Json](ranks) for call, ranks in self.sides.items()}

@@ -19,7 +19,9 @@ class Hang:
     kinds: Mapping[str, str] = KINDS
 
     def recognise(self, name: str, head: bytes) -> str:
-        return kind_of(head) or ("flight_recorder" if head[:1] == b"\x80" and flightrecorder.rank_of_name(name) is not None else "")
+        return kind_of(head) or (
+            "flight_recorder" if head[:1] == b"\x80" and flightrecorder.rank_of_name(name) is not None else ""
+        )
 
     def diagnose(self, inputs: Sequence[Input], options: Mapping[str, str]) -> Verdict:
         pile = Pile()

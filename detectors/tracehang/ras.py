@@ -37,7 +37,11 @@ class Communicator(msgspec.Struct, frozen=True, kw_only=True):
 
 def looks_like_ras(head: bytes) -> bool:
     """Whether a file's beginning is that of RAS JSON."""
-    return head.lstrip()[:1] == b"{" and b'"communicators"' in head and (b'"nccl_version"' in head or b'"ranks_count"' in head)
+    return (
+        head.lstrip()[:1] == b"{"
+        and b'"communicators"' in head
+        and (b'"nccl_version"' in head or b'"ranks_count"' in head)
+    )
 
 
 def read_ras(data: bytes) -> list[Communicator]:
@@ -64,17 +68,30 @@ def behind(communicators: Sequence[Communicator]) -> Iterator[tuple[int, str, bo
     told: set[int] = set()
     for one in communicators:
         absent = [m for m in one.members if not m.answers]
-        late = [(m, kind, most) for kind, most in _most(one).items() for m in one.members if m.answers and m.counts.get(kind, 0) < most]
+        late = [
+            (m, kind, most)
+            for kind, most in _most(one).items()
+            for m in one.members
+            if m.answers and m.counts.get(kind, 0) < most
+        ]
         if 2 * len({m.rank for m, _, _ in late}) > one.size:
             late = []  # more behind than not: they were looked at while they moved
         for m in absent:
             if m.rank not in told:
                 told.add(m.rank)
-                yield m.rank, f"NCCL RAS: no answer from process {m.pid} on {m.host}{f' ({m.note})' if m.note else ''}", False
+                yield (
+                    m.rank,
+                    f"NCCL RAS: no answer from process {m.pid} on {m.host}{f' ({m.note})' if m.note else ''}",
+                    False,
+                )
         for m, kind, most in late:
             if m.rank not in told:
                 told.add(m.rank)
-                yield m.rank, f"NCCL RAS: {m.counts.get(kind, 0)} {kind} launched in communicator {one.hash}, its peers {most}", True
+                yield (
+                    m.rank,
+                    f"NCCL RAS: {m.counts.get(kind, 0)} {kind} launched in communicator {one.hash}, its peers {most}",
+                    True,
+                )
 
 
 def _most(one: Communicator) -> dict[str, int]:
@@ -92,7 +109,14 @@ def _member(row: Mapping[str, Any], *, answers: bool) -> Member:
     counts = {str(kind): int(count) for kind, count in (row.get("collective_counts") or {}).items()}
     status = row.get("status") or {}
     note = ", ".join(name for name in ("unresponsive", "considered_dead") if status.get(name))
-    return Member(rank=int(row["rank"]), host=str(row.get("host", "")), pid=int(row.get("pid", 0)), answers=answers, counts=counts, note=note)
+    return Member(
+        rank=int(row["rank"]),
+        host=str(row.get("host", "")),
+        pid=int(row.get("pid", 0)),
+        answers=answers,
+        counts=counts,
+        note=note,
+    )
 
 
 def _renamed(one: Communicator, whole: Mapping[tuple[str, int], int]) -> Communicator:

@@ -75,7 +75,11 @@ _ROWS: tuple[tuple[Doing, re.Pattern[str], re.Pattern[str]], ...] = tuple(
     (doing, re.compile(name, re.IGNORECASE), re.compile(file, re.IGNORECASE))
     for doing, name, file in (
         (Doing.BARRIER, r"(^|[._:])(monitored_)?barrier$", r""),
-        (Doing.STORE, r"rendezvous|_store_based_barrier|^init_process_group$|next_rendezvous|^_?tcp_?store|store_?get|store::wait", r""),
+        (
+            Doing.STORE,
+            r"rendezvous|_store_based_barrier|^init_process_group$|next_rendezvous|^_?tcp_?store|store_?get|store::wait",
+            r"",
+        ),
         (
             Doing.COLLECTIVE,
             r"(^|[._:])(all_?reduce|all_?gather|reduce_?scatter|all_?to_?all|broadcast|gather|scatter|reduce)"
@@ -86,25 +90,56 @@ _ROWS: tuple[tuple[Doing, re.Pattern[str], re.Pattern[str]], ...] = tuple(
         (Doing.SEND, r"(^|[._:])i?send(_object_list|_forward|_backward|_chunk|_tensor)?$", _COMM_FILE),
         (Doing.RECV, r"(^|[._:])(i?recv|receive)(_object_list|_forward|_backward|_chunk|_tensor)?$", _COMM_FILE),
         (Doing.RECV, r"batch_isend_irecv|send_forward_recv_backward|send_backward_recv_forward|_communicate$", r""),
-        (Doing.COLLECTIVE, r"^ncclGroupEnd|ProcessGroup(NCCL|Gloo).*(allreduce|allgather|wait)|gloo::.*wait|^wait$", _COMM_FILE),
+        (
+            Doing.COLLECTIVE,
+            r"^ncclGroupEnd|ProcessGroup(NCCL|Gloo).*(allreduce|allgather|wait)|gloo::.*wait|^wait$",
+            _COMM_FILE,
+        ),
     )
 )
 _OWN: tuple[tuple[Doing, re.Pattern[str], re.Pattern[str]], ...] = tuple(
     (doing, re.compile(name, re.IGNORECASE), re.compile(file, re.IGNORECASE))
     for doing, name, file in (
-        (Doing.DATA, r"^_try_get_data$|^_next_data$|^_get_data$|^__next__$|fetch$", r"dataloader|data/_utils|datasets?/|webdataset"),
-        (Doing.STORAGE, r"^(open|read|write|readinto|fsync|flush|stat|listdir|nfs_\w+|rpc_wait\w*|ext4_\w+|fuse_\w+)$", r""),
+        (
+            Doing.DATA,
+            r"^_try_get_data$|^_next_data$|^_get_data$|^__next__$|fetch$",
+            r"dataloader|data/_utils|datasets?/|webdataset",
+        ),
+        (
+            Doing.STORAGE,
+            r"^(open|read|write|readinto|fsync|flush|stat|listdir|nfs_\w+|rpc_wait\w*|ext4_\w+|fuse_\w+)$",
+            r"",
+        ),
         (Doing.GC, r"^gc_collect|^collect$", r"\bgc\b|gcmodule"),
         (Doing.DEVICE, r"cuda(stream|device|event)?_?synchronize$|^synchronize$|^item$|^cpu$", r"cuda|torch|libcuda"),
-        (Doing.LOCK, r"^acquire$|^wait$|^_wait_for_tstate_lock$|^join$|futex|pthread_(mutex|cond)", r"threading|lock|queue|libc|libpthread|concurrent"),
+        (
+            Doing.LOCK,
+            r"^acquire$|^wait$|^_wait_for_tstate_lock$|^join$|futex|pthread_(mutex|cond)",
+            r"threading|lock|queue|libc|libpthread|concurrent",
+        ),
         (Doing.SLEEP, r"sleep$|nanosleep", r""),
     )
 )
 _PHASE_NAMES: tuple[tuple[Doing, re.Pattern[str]], ...] = (
-    (Doing.CHECKPOINT, re.compile(r"save_checkpoint|_?save_(model|state|ckpt|optimizer)|checkpoint_save|^save$|_save_to_state|dist_checkpoint|torch_save|load_checkpoint", re.I)),
-    (Doing.EVALUATION, re.compile(r"^(run_)?(eval|evaluate|validate|validation|evaluation)(_\w+)?$|_(eval|evaluate|validate|evaluation)$", re.I)),
+    (
+        Doing.CHECKPOINT,
+        re.compile(
+            r"save_checkpoint|_?save_(model|state|ckpt|optimizer)|checkpoint_save|^save$|_save_to_state|dist_checkpoint|torch_save|load_checkpoint",
+            re.I,
+        ),
+    ),
+    (
+        Doing.EVALUATION,
+        re.compile(
+            r"^(run_)?(eval|evaluate|validate|validation|evaluation)(_\w+)?$|_(eval|evaluate|validate|evaluation)$",
+            re.I,
+        ),
+    ),
 )
-_SIDE = re.compile(r"^(ftagent|Thread-\d+ \(_?(serve|monitor|heartbeat|pin_memory).*|.*(heartbeat|watchdog|pin_memory|tensorboard|QueueFeeder).*)$", re.I)
+_SIDE = re.compile(
+    r"^(ftagent|Thread-\d+ \(_?(serve|monitor|heartbeat|pin_memory).*|.*(heartbeat|watchdog|pin_memory|tensorboard|QueueFeeder).*)$",
+    re.I,
+)
 
 
 def looks_like_stacks(head: bytes) -> bool:
@@ -152,7 +187,15 @@ def judge(frames: tuple[Frame, ...], thread: str = "") -> Stack:
 
 
 def _first(rows: tuple[tuple[Doing, re.Pattern[str], re.Pattern[str]], ...], frames: tuple[Frame, ...]) -> Doing | None:
-    return next((doing for doing, name, file in rows for f in frames if name.search(f.name.split("(")[0]) and file.search(f.file)), None)
+    return next(
+        (
+            doing
+            for doing, name, file in rows
+            for f in frames
+            if name.search(f.name.split("(")[0]) and file.search(f.file)
+        ),
+        None,
+    )
 
 
 def _telling(stacks: list[Stack]) -> Stack:
@@ -178,10 +221,16 @@ def _of_json(data: bytes) -> Iterator[tuple[int, str, tuple[Frame, ...]]]:
 
 def _frame(row: dict[str, Any]) -> Frame:
     line = row.get("line")
-    return Frame(str(row.get("name", "")), str(row.get("filename") or row.get("module") or ""), line if isinstance(line, int) else 0)
+    return Frame(
+        str(row.get("name", "")),
+        str(row.get("filename") or row.get("module") or ""),
+        line if isinstance(line, int) else 0,
+    )
 
 
-_THREAD_HEAD = re.compile(r'^(?:Current thread|Thread) (?:0x)?[0-9a-fA-F]+ ?(?:\((?P<state>[^)"]*)\))?:? ?(?:"(?P<name>[^"]*)"|\[(?P<name2>[^\]]*)\])?')
+_THREAD_HEAD = re.compile(
+    r'^(?:Current thread|Thread) (?:0x)?[0-9a-fA-F]+ ?(?:\((?P<state>[^)"]*)\))?:? ?(?:"(?P<name>[^"]*)"|\[(?P<name2>[^\]]*)\])?'
+)
 _PROCESS_HEAD = re.compile(r"^Process (\d{1,10}): ")
 _SPY_FRAME = re.compile(r"^\s+(?P<name>.+) \((?P<file>[^()]*?)(?::(?P<line>\d+))?\)\s*$")
 _FAULT_FRAME = re.compile(r'^\s+File "(?P<file>[^"]*)", line (?P<line>\d+) in (?P<name>.+)$')

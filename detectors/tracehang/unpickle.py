@@ -39,7 +39,17 @@ def plain(data: bytes) -> Any:
         raise
     except MemoryError:
         raise PickleError("it asks for more memory than it may have") from None
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        ValueError,
+        TypeError,
+        IndexError,
+        KeyError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise PickleError(f"not a whole pickle: {str(error) or type(error).__name__}") from error
 
 

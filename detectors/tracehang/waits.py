@@ -10,7 +10,16 @@ from detectors.tracehang.flightrecorder import Op
 from detectors.tracehang.stacks import Doing
 
 # A rank that has finished its part of any other operation may go on while its peers have not.
-_SYNCHRONISES = ("all_reduce", "allreduce", "all_gather", "allgather", "reduce_scatter", "all_to_all", "alltoall", "barrier")
+_SYNCHRONISES = (
+    "all_reduce",
+    "allreduce",
+    "all_gather",
+    "allgather",
+    "reduce_scatter",
+    "all_to_all",
+    "alltoall",
+    "barrier",
+)
 
 
 class Why(StrEnum):
@@ -52,11 +61,13 @@ def build(case: Case) -> Graph:
     """Every rank's first pending operation, or the communication its stack shows, and whom that waits for."""
     graph = Graph({}, {})
     for rank in case.seen:
-        edges: list[Edge] = []
-        for op in case.waiting(rank):
-            edges.extend(_p2p_edges(case, rank, op) if op.p2p else _collective_edges(case, graph, rank, op))
-        if not case.waiting(rank):
-            edges.extend(_stack_edges(case, rank))
+        ops = case.waiting(rank)
+        edges = list(_op_edges(case, graph, rank, ops[0]) if ops else _stack_edges(case, rank))
+        if ops and not edges and rank not in graph.ahead:
+            # what stands behind the first operation waits for that; only where it waits for nobody may they be on streams
+            # of their own
+            others = (edge for op in ops[1:] for edge in _op_edges(case, graph, rank, op))
+            edges = [edge for edge in others if edge.why is Why.NOT_ENQUEUED]
         if edges:
             graph.edges[rank] = edges
     return graph
@@ -129,6 +140,10 @@ def _others(graph: Graph, rank: int) -> list[int]:
     return sorted({edge.other for edge in graph.edges.get(rank, ())})
 
 
+def _op_edges(case: Case, graph: Graph, rank: int, op: Op) -> Iterator[Edge]:
+    return _p2p_edges(case, rank, op) if op.p2p else _collective_edges(case, graph, rank, op)
+
+
 def _collective_edges(case: Case, graph: Graph, rank: int, op: Op) -> Iterator[Edge]:
     for other in case.members.get(op.group, ()):
         if other == rank:
@@ -159,7 +174,9 @@ def _p2p_edges(case: Case, rank: int, op: Op) -> Iterator[Edge]:
     if recording is None:
         yield Edge(rank, other, Why.ABSENT, op.group, op.seq, op.name)
         return
-    matching = [o for o in recording.ops if o.group == op.group and o.p2p and o.peer == mine and o.sends is not op.sends]
+    matching = [
+        o for o in recording.ops if o.group == op.group and o.p2p and o.peer == mine and o.sends is not op.sends
+    ]
     waiting = [o for o in matching if not o.done]
     if not waiting:
         yield Edge(rank, other, Why.NO_RECV if op.sends else Why.NO_SEND, op.group, op.seq, op.name)

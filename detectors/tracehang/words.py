@@ -60,7 +60,9 @@ def numbers(ranks: Iterable[int]) -> str:
 def process(case: Case, rank: int) -> str:
     """A process's state and how it came to it."""
     one = case.processes[rank]
-    how = f", killed by signal {one.signal}" if one.signal else f", exit status {one.exit_code}" if one.exit_code else ""
+    how = (
+        f", killed by signal {one.signal}" if one.signal else f", exit status {one.exit_code}" if one.exit_code else ""
+    )
     where = f" in {one.wchan}" if one.wchan and one.wchan != "0" else ""
     return f"process {one.pid} is {_STATES.get(one.state, one.state)} (state {one.state}){where}{how}"
 
@@ -86,13 +88,19 @@ def stack_lines(case: Case, rank: int) -> list[str]:
 def silence(case: Case, rank: int) -> list[str]:
     """That a rank's side thread did not answer while it lives, and why its dump is missing."""
     about = case.about.get(rank)
-    lines = ["its side thread does not answer while the process lives"] if about is not None and not about.answered else []
+    lines = (
+        ["its side thread does not answer while the process lives"] if about is not None and not about.answered else []
+    )
     return lines + ([f"no dump: {case.no_dump[rank]}"] if case.no_dump.get(rank) else [])
 
 
 def own_frame(seen: Stack) -> str:
     """The innermost frame of the job's own code."""
-    own = [f for f in seen.frames if "site-packages" not in f.file and "/lib/python" not in f.file and not f.file.startswith("<")]
+    own = [
+        f
+        for f in seen.frames
+        if "site-packages" not in f.file and "/lib/python" not in f.file and not f.file.startswith("<")
+    ]
     return str(own[0] if own else seen.frames[0])
 
 
@@ -197,7 +205,9 @@ def edges(graph: Graph) -> list[Json]:
     """The wait-for graph, as rows {rank, for, why}."""
     rows: list[Json] = []
     for rank, edges_of in sorted(graph.edges.items()):
-        rows.append({"rank": rank, "for": list[Json](sorted({e.other for e in edges_of})), "why": edges_of[0].why.value})
+        rows.append(
+            {"rank": rank, "for": list[Json](sorted({e.other for e in edges_of})), "why": edges_of[0].why.value}
+        )
         if len(rows) >= _MOST_EDGES:
             break
     return rows

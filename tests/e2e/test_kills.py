@@ -24,7 +24,6 @@ def _children(supervisor: psutil.Process, *words: str) -> list[psutil.Process]:
     return [child for child in supervisor.children() if all(word in " ".join(child.cmdline()) for word in words)]
 
 
-
 def _kill(supervisor: psutil.Process, chance: random.Random) -> int:
     """Kill the agent, the service or both, and return how many were there to kill."""
     whom = chance.choice((("ftagent",), ("serve",), ("ftagent", "serve")))
@@ -38,8 +37,31 @@ def _kill(supervisor: psutil.Process, chance: random.Random) -> int:
 def _run(folder: Path, *, kills: int, seed: int, steps: int) -> None:
     settings = folder / "settings.toml"
     settings.write_text(_SETTINGS)
-    words = ["run", "--quiet", "--nproc", "4", "--dir", str(folder / "run"), "--report", str(folder / "report.json"), "-c", str(settings)]
-    job = ring_job(folder, "--steps", str(steps), "--step-s", "0.2", "--fault", "block", "--fault-rank", "2", "--fault-step", str(steps // 3))
+    words = [
+        "run",
+        "--quiet",
+        "--nproc",
+        "4",
+        "--dir",
+        str(folder / "run"),
+        "--report",
+        str(folder / "report.json"),
+        "-c",
+        str(settings),
+    ]
+    job = ring_job(
+        folder,
+        "--steps",
+        str(steps),
+        "--step-s",
+        "0.2",
+        "--fault",
+        "block",
+        "--fault-rank",
+        "2",
+        "--fault-step",
+        str(steps // 3),
+    )
     chance = random.Random(seed)
     with (folder / "said").open("w") as said:
         started = subprocess.Popen([*HOLDFAST, *words, "--", *job], stdout=said, stderr=said, cwd=folder)
@@ -65,12 +87,20 @@ def _check(folder: Path, *, steps: int) -> None:
     assert log.count("training from step") == 2  # once, and once more for the fault: no kill has touched it
     assert log.count("done") == 1
     journal = Journal(folder / "run" / "journal.sqlite")
-    heard = {int(step) for written in journal.steps() for seen in written.inputs if isinstance(seen, Steps) for step in seen.steps}
+    heard = {
+        int(step)
+        for written in journal.steps()
+        for seen in written.inputs
+        if isinstance(seen, Steps)
+        for step in seen.steps
+    }
     restarts = [row.id for row in journal._db.execute(ORDERS.select()) if "/restart/" in row.id]
     journal.close()
     assert heard == set(range(steps))
     assert len(restarts) == 1
-    again = subprocess.run([*HOLDFAST, "replay", str(folder / "run" / "journal.sqlite")], capture_output=True, text=True, timeout=120)
+    again = subprocess.run(
+        [*HOLDFAST, "replay", str(folder / "run" / "journal.sqlite")], capture_output=True, text=True, timeout=120
+    )
     assert again.returncode == 0, again.stdout
 
 
