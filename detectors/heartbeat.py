@@ -41,7 +41,9 @@ class Heartbeat:
 
     def observe(self, seen: Observation) -> Iterator[Finding]:
         if isinstance(seen, Changes) and any(c.target.kind is Kind.JOB and c.state in _ENDS for c in seen.changes):
-            self._sources.pop(seen.source, None)  # its job is over: it may go
+            # its job is over: its agents may go
+            for name in [name for name, source in self._sources.items() if name == seen.source or source.job == seen.job]:
+                del self._sources[name]
         if not isinstance(seen, Received):
             return
         source = self._sources.get(seen.source)

@@ -22,17 +22,18 @@ class Parts:
 
 
 def assemble(
-    config: Config, *, journal: Journal | None = None, collectors: Sequence[Collector] = (), live: bool = True
-) -> Parts:
+    config: Config, *, journal: Journal | None = None, collectors: Sequence[Collector] = (),
+    backends: Mapping[str, Backend] | None = None, live: bool = True,
+) -> Parts:  # fmt: skip
     """Make every part the settings name and join them.
 
-    collectors: further ones, such as the agents' door
+    collectors, backends: further ones, such as the agents' door, or a simulated cluster's
     live: with collectors, backends and exporters; otherwise only what decides, for a replay
     raises ConfigError: an unknown plugin, key or word, by name
     """
     board = Board()
     detectors: dict[str, Detector] = _made(config, "detectors")
-    backends: dict[str, Backend] = _made(config, "backends") if live else {}
+    acting: dict[str, Backend] = {**(_made(config, "backends") if live else {}), **(backends or {})}
     own: dict[str, Collector] = _made(config, "collectors") if live else {}
     book, planner = _remedier(config)
     pipeline = Pipeline(
@@ -40,13 +41,13 @@ def assemble(
         book=book,
         planner=planner,
         collectors=(*collectors, *own.values()),
-        backends=tuple(backends.values()),
+        backends=tuple(acting.values()),
         exporters=tuple(_made(config, "exporters").values()) if live else (),
         views={"board": board},
         journal=journal,
         strict=not live,
     )
-    return Parts(pipeline, board, backends)
+    return Parts(pipeline, board, acting)
 
 
 def _made(config: Config, group: str) -> dict[str, Any]:

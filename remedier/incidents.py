@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from holdfast.events import Finding, Order, Outcome, Tick, Transition
-from holdfast.faults import Judgement, Severity, Verb
+from holdfast.faults import Judgement, Severity, Symptom, Verb
 from holdfast.incident import ENDED, Incident, State, Trigger
 from remedier.correlate import key
 from remedier.history import History
@@ -15,6 +15,7 @@ from remedier.lifecycle import advance
 from remedier.record import Record, targets_of, verdict_of
 
 _OPENS = frozenset({Severity.FATAL, Severity.ERROR})
+_STEPS_PROVE = frozenset({Symptom.HANG, Symptom.CRASH, Symptom.LOSS, Symptom.SLOW})
 _UNSETTLED = frozenset({State.OPEN, State.DIAGNOSING})
 
 # Findings that are news of a job rather than claims (detectors/processes.py says them).
@@ -143,7 +144,8 @@ class Book:
 
     def _clear(self, record: Record, finding: Finding) -> Iterator[Transition]:
         repaired = record.state is State.VERIFYING and record.incident.verb is not None
-        if record.clear(finding) and not repaired:  # a repair is proved by a step, not by silence
+        steps = bool(record.incident.job) and record.incident.verdict.symptom in _STEPS_PROVE
+        if record.clear(finding) and not (repaired and steps):  # a job's repair is proved by a step, not by silence
             yield self._move(
                 record, Trigger.CLEARED, note=finding.evidence[0].text if finding.evidence else "it went away"
             )

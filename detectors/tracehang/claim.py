@@ -147,7 +147,8 @@ class Claim:
         job = self._job(name)
         if change.attempt < job.attempt:
             return
-        began = change.state == "started" and (change.attempt > job.attempt or not job.begun_at)
+        fresh = change.attempt > job.attempt or not job.running or not job.begun_at
+        began = change.state == "started" and fresh
         job.attempt, job.running = change.attempt, change.state == "started"
         if began or not job.running:
             if job.claimed:
