@@ -39,8 +39,8 @@ format: setup-test      ## mend what ruff can mend by itself
 bench: setup-test       ## measure speed and memory
 	$(PYTEST) -q bench --benchmark-only
 
-golden: setup-test      ## write the golden journals of tests/scenarios anew; review the difference like code
-	HOLDFAST_GOLDEN=write $(PYTEST) -q tests/scenarios
+golden: setup-test      ## write the golden journals and the outputs shown in docs anew; review the difference like code
+	HOLDFAST_GOLDEN=write $(PYTEST) -q tests/scenarios tests/test_docs.py
 
 lock:           ## write the lock files anew; needs uv on the PATH
 	$(PYTHON) tools/lock.py

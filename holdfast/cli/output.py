@@ -37,8 +37,8 @@ def show_verdict(verdict: Verdict, format: str) -> None:
     for sentence in _list(verdict.detail.get("chain")):
         out.print(f"  - {sentence}", markup=False)
     for line in verdict.evidence[:20]:
-        place = f"{line.file}:{line.line}" if line.line else line.file
-        out.print(f"  {place}: {line.text}", markup=False)
+        place = f"{line.file}:{line.line}: " if line.line else f"{line.file}: " if line.file else ""
+        out.print(f"  {place}{line.text}", markup=False, soft_wrap=True)
     for sentence in _list(verdict.detail.get("missing")):
         out.print(f"  missing: {sentence}", markup=False)
     for skipped in verdict.skipped:
