@@ -16,7 +16,7 @@ demo: setup     ## four processes train, one hangs, is named, the job is restart
 
 test: setup-test lint types layers      ## all checks and every test that is not slow; what CI runs
 	$(PYTEST) -q -m "not slow" -n $(WORKERS) --ignore tests/e2e tests
-	$(PYTEST) -q -m "not slow" tests/e2e
+	$(PYTEST) -q -m "not slow" -n $(WORKERS) tests/e2e
 
 test-slow: setup-test   ## soaks, kills and swarms
 	$(PYTEST) -q -m slow tests

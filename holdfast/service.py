@@ -74,9 +74,9 @@ class Service:
         for word in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(word, self.stop)
         self.recover()
-        runner = web.AppRunner(application(tokens=self.tokens, ingest=self.ingest, board=self.parts.board))
+        runner = web.AppRunner(application(tokens=self.tokens, ingest=self.ingest, board=self.parts.board), shutdown_timeout=1.0)
         await runner.setup()
-        site = web.TCPSite(runner, self.config.service.host, self.config.service.port, shutdown_timeout=1.0)
+        site = web.TCPSite(runner, self.config.service.host, self.config.service.port)
         await site.start()
         self._tell_port(runner)
         try:

@@ -14,7 +14,8 @@ from simulator.training import Shape
 from simulator.world import World
 
 START = 1_800_000_000.0
-KINDS: dict[str, type[OnRank | EngineStall]] = {story.name: story for story in (*ON_RANK, EngineStall)}
+_ALL: tuple[type[OnRank | EngineStall], ...] = (*ON_RANK, EngineStall)
+KINDS = {story.name: story for story in _ALL}
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 

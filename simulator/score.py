@@ -79,7 +79,7 @@ def score(
     found, false = match(struck, incidents)
     by_class: dict[str, dict[str, Any]] = {}
     for one in found:
-        row = by_class.setdefault(one.truth, {"injected": 0, "detected": 0, "located": 0, "recovered": 0, "false": 0, "_d": [], "_r": []})
+        row = by_class.setdefault(one.truth, _row())
         row["injected"] += 1
         row["detected"] += one.said == one.truth
         row["located"] += one.located
@@ -87,7 +87,7 @@ def score(
         row["_d"] += [one.detect_s] if one.detect_s is not None else []
         row["_r"] += [one.recover_s] if one.recover_s is not None else []
     for incident in false:
-        row = by_class.setdefault(incident.verdict.fault.value, {"injected": 0, "detected": 0, "located": 0, "recovered": 0, "false": 0, "_d": [], "_r": []})
+        row = by_class.setdefault(incident.verdict.fault.value, _row())
         row["false"] += 1
     for row in by_class.values():
         row["detect_s"], row["recover_s"] = _percentiles(row.pop("_d")), _percentiles(row.pop("_r"))
@@ -107,6 +107,10 @@ def score(
         "unexplained": [{"id": i.id, "check": i.check, "job": i.job, "fault": i.verdict.fault.value} for i in false],
         "journal_sha256": journal_sha256,
     }  # fmt: skip
+
+
+def _row() -> dict[str, Any]:
+    return {"injected": 0, "detected": 0, "located": 0, "recovered": 0, "false": 0, "_d": [], "_r": []}
 
 
 def _percentiles(values: list[float]) -> dict[str, float] | None:

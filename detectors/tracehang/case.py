@@ -26,6 +26,8 @@ class Case:
     _local: dict[tuple[str, int], str] = field(default_factory=dict, init=False)
     _usual_local: dict[str, list[str]] = field(default_factory=dict, init=False)
     _waiting: dict[int, list[Op]] = field(default_factory=dict, init=False)
+    _found: dict[int, dict[tuple[str, int], Op]] = field(default_factory=dict, init=False)
+    _newest: dict[int, dict[str, int]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self._join_groups()
@@ -62,7 +64,8 @@ class Case:
         recording = self.recordings.get(rank)
         if recording is None:
             return None
-        seen = max((op.seq for op in recording.ops if op.group == group and not op.p2p), default=None)
+        self._index(rank)
+        seen = self._newest[rank].get(group)
         counted = self._counted(rank, group)
         if seen is not None:
             return max(seen, counted if counted is not None else -1)
@@ -73,9 +76,7 @@ class Case:
 
     def find(self, rank: int, group: str, seq: int) -> Op | None:
         """A collective of a rank by its group's number, None if the dump does not hold it."""
-        recording = self.recordings.get(rank)
-        ops = recording.ops if recording else []
-        return next((op for op in reversed(ops) if op.group == group and op.seq == seq and not op.p2p), None)
+        return self._index(rank).get((group, seq))
 
     def is_done(self, rank: int, group: str, seq: int) -> bool:
         """Whether a rank has completed a collective."""
@@ -90,6 +91,18 @@ class Case:
         """A group as a person would name it."""
         said = self.descriptions.get(group, "")
         return f"{group} ({said})" if said and said != "undefined" else group
+
+    def _index(self, rank: int) -> dict[tuple[str, int], Op]:
+        """A rank's collectives by group and number, made when first asked for."""
+        found = self._found.get(rank)
+        if found is None:
+            recording = self.recordings.get(rank)
+            found = {(op.group, op.seq): op for op in (recording.ops if recording else ()) if not op.p2p}
+            newest: dict[str, int] = {}
+            for group, seq in found:
+                newest[group] = max(seq, newest.get(group, seq))
+            self._found[rank], self._newest[rank] = found, newest
+        return found
 
     def _counted(self, rank: int, group: str) -> int | None:
         local = self._local_of(rank, group)

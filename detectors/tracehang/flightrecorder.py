@@ -26,9 +26,8 @@ _RANKS = re.compile(r"\d+")
 _COALESCED = ":coalesced"
 
 
-_repr = reprlib.Repr()
-_repr.maxlevel, _repr.maxlist, _repr.maxtuple, _repr.maxstring = 4, 64, 64, 64
-_SHORT = _repr.repr
+_SHORT = reprlib.Repr()  # its bounds are arguments from Python 3.12 on
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxtuple, _SHORT.maxstring = 4, 64, 64, 64
 
 
 class DumpError(ValueError):
@@ -178,6 +177,15 @@ def _text(value: Any) -> str:
     return str(value)[:1000] if isinstance(value, str | int) else ""
 
 
+def _brief(value: Any) -> str:
+    """Sizes or types as text, bounded whatever they are."""
+    if type(value) is list and len(value) == 1:  # nearly all are one short list
+        inner = value[0]
+        if type(inner) is str or (type(inner) is list and len(inner) < 9 and all(type(n) is int for n in inner)):
+            return repr(value)[:200]
+    return _SHORT.repr(value)
+
+
 def _members(value: Any) -> list[str]:
     """Ranks of a group: "[0, 2]", a string, in the dumps; a list would do."""
     if isinstance(value, list | tuple):
@@ -206,8 +214,8 @@ def _seq(entry: Mapping[str, Any]) -> int:
 
 def _op(entry: Mapping[str, Any], order: int, group: str, done: bool) -> Op:
     name = _text(entry.get("profiling_name"))
-    put, got = ((entry.get(f"{side}_dtypes"), entry.get(f"{side}_sizes")) for side in ("input", "output"))
-    shape = f"{_SHORT(put[0])}{_SHORT(put[1])}->{_SHORT(got[0])}{_SHORT(got[1])}"
+    put = f"{_brief(entry.get('input_dtypes'))}{_brief(entry.get('input_sizes'))}"
+    shape = f"{put}->{_brief(entry.get('output_dtypes'))}{_brief(entry.get('output_sizes'))}"
     started = done or entry.get("state") == "started" or bool(entry.get("time_discovered_started_ns"))
     p2p = _P2P.search(name)
     if p2p is None:

@@ -22,6 +22,9 @@ _SYNCHRONISES = (
 )
 
 
+_MOST_BEHIND = 256
+
+
 class Why(StrEnum):
     """What a rank misses of another."""
 
@@ -46,11 +49,22 @@ class Edge(msgspec.Struct, frozen=True):
     op: str = ""
 
 
+class Front(msgspec.Struct):
+    """A collective that somebody waits in. waited: members by what is missed of them; passed: a member has completed it."""
+
+    waited: dict[Why, list[int]]
+    passed: bool = False
+
+
 class Graph(msgspec.Struct):
-    """edges: by waiter; ahead: ranks that have a synchronising operation pending which a peer has completed."""
+    """edges: by waiter; ahead: ranks that have a synchronising operation pending which a peer has completed.
+
+    fronts: what has been worked out of each (group, number)
+    """
 
     edges: dict[int, list[Edge]]
     ahead: dict[int, Op]
+    fronts: dict[tuple[str, int], Front] = {}
 
     def into(self, rank: int) -> list[Edge]:
         """The edges of those who wait for a rank."""
@@ -145,24 +159,37 @@ def _op_edges(case: Case, graph: Graph, rank: int, op: Op) -> Iterator[Edge]:
 
 
 def _collective_edges(case: Case, graph: Graph, rank: int, op: Op) -> Iterator[Edge]:
-    for other in case.members.get(op.group, ()):
-        if other == rank:
-            continue
-        reached = case.enqueued(other, op.group)
+    front = graph.fronts.get((op.group, op.seq))
+    if front is None:
+        front = graph.fronts[op.group, op.seq] = _front(case, op)
+    for why, others in front.waited.items():
+        for other in others:
+            if other != rank:
+                yield Edge(rank, other, why, op.group, op.seq, op.name)
+    if front.passed and any(word in op.name for word in _SYNCHRONISES):
+        graph.ahead[rank] = op
+
+
+def _front(case: Case, op: Op) -> Front:
+    """Where the members of a collective's group stand to it; asked once for all that wait in it."""
+    front = Front({Why.ABSENT: [], Why.NOT_ENQUEUED: [], Why.BEHIND: []})
+    for member in case.members.get(op.group, ()):
+        reached = case.enqueued(member, op.group)
         if reached is None:
-            stack = case.stacks.get(other)
-            there = stack is not None and stack.doing in (Doing.COLLECTIVE, Doing.BARRIER)
-            if not there:
-                yield Edge(rank, other, Why.ABSENT, op.group, op.seq, op.name)
+            stack = case.stacks.get(member)
+            if stack is None or stack.doing not in (Doing.COLLECTIVE, Doing.BARRIER):
+                front.waited[Why.ABSENT].append(member)
         elif reached < op.seq:
-            yield Edge(rank, other, Why.NOT_ENQUEUED, op.group, op.seq, op.name)
-        elif case.is_done(other, op.group, op.seq):
-            if any(word in op.name for word in _SYNCHRONISES):
-                graph.ahead[rank] = op
+            front.waited[Why.NOT_ENQUEUED].append(member)
+        elif case.is_done(member, op.group, op.seq):
+            front.passed = True
         else:
-            first = case.pending(other)
+            first = case.pending(member)
             if first is not None and (first.group, first.seq) != (op.group, op.seq):
-                yield Edge(rank, other, Why.BEHIND, op.group, op.seq, op.name)
+                front.waited[Why.BEHIND].append(member)
+    # those who stand before it lead on to one cause; a few of them are as good as thousands
+    del front.waited[Why.BEHIND][_MOST_BEHIND:]
+    return front
 
 
 def _p2p_edges(case: Case, rank: int, op: Op) -> Iterator[Edge]:

@@ -24,7 +24,7 @@ def _healthy(folder: Path, *, steps: int, announced: bool, timeout_s: float) -> 
     "announced", [True, False], ids=["pauses are announced", "pauses are announced no more after the third"]
 )
 def test_a_minute_of_a_healthy_job_has_no_incident(tmp_path: Path, announced: bool) -> None:
-    _healthy(tmp_path, steps=200, announced=announced, timeout_s=240)
+    _healthy(tmp_path, steps=130, announced=announced, timeout_s=240)
 
 
 @pytest.mark.slow

@@ -1,0 +1,195 @@
+"""Findings in, orders and outcomes out: the remedier under any sequence of events."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast.events import Event, Finding, Order, Outcome, Tick, Transition
+from holdfast.faults import Fault, Judgement, Perception, Symptom, Verb
+from holdfast.incident import State
+from holdfast.topology import JobId, rank_of
+from remedier.guards import Budget, Mode, NoProgress, Permission
+from remedier.incidents import Book
+from remedier.planner import Ladder
+
+
+class Loop:
+    """Book and planner joined as the pipeline joins them, with a backend that answers as it is told."""
+
+    def __init__(self, *, mode: Mode = Mode.AUTO, budget: int = 10) -> None:
+        self.book = Book()
+        self.planner = Budget(
+            inner=Permission(inner=NoProgress(inner=Ladder(ladder=[Verb.RESTART] * 3)), mode=mode), most=budget
+        )
+        self.said: list[Event] = []
+        self.now = 0.0
+
+    def publish(self, event: Event) -> None:
+        line: list[Event] = [event]
+        while line:
+            one = line.pop(0)
+            if not isinstance(one, Tick | Finding):
+                self.said.append(one)
+            line.extend(self._answers(one))
+
+    def _answers(self, event: Event) -> Iterable[Event]:
+        if isinstance(event, Finding):
+            return list(self.book.on_finding(event))
+        if isinstance(event, Order):
+            return list(self.book.on_order(event))
+        if isinstance(event, Outcome):
+            return list(self.book.on_outcome(event))
+        if isinstance(event, Tick):
+            return list(self.book.on_tick(event))
+        assert isinstance(event, Transition)
+        return list(self.planner.on_transition(event))
+
+    def tick(self, seconds: float) -> None:
+        self.now += seconds
+        self.publish(Tick(at=self.now))
+
+    def orders(self) -> list[Order]:
+        return [event for event in self.said if isinstance(event, Order)]
+
+    def state(self) -> State:
+        return [event for event in self.said if isinstance(event, Transition)][-1].incident.state
+
+
+def finding(
+    at: float, *, check: str = "process.signal", fault: Fault = Fault.UNKNOWN, step: int = 5, **known: Any
+) -> Finding:
+    facts: dict[str, Any] = {
+        "perception": Perception.PROCESS_ABNORMAL, "symptom": Symptom.CRASH, "judgement": Judgement.CULPRIT, "confidence": 0.9,
+        "target": rank_of("j", 3), "detail": {"step": step},
+    }  # fmt: skip
+    return Finding(at=at, id=f"f/{at}/{check}", job=JobId("j"), fault=fault, check=check, **{**facts, **known})
+
+
+def news(at: float, *, check: str = "job.progress", step: int = 9) -> Finding:
+    return finding(
+        at, check=check, fault=Fault.NONE, cleared=True, detail={"step": step, "new_ground": True, "attempt": 1}
+    )
+
+
+def repaired(loop: Loop) -> None:
+    for order in loop.orders()[-1:]:
+        loop.publish(Outcome(at=loop.now, order=order.id, done=True))
+
+
+def test_a_crash_is_repaired_and_proved_by_a_step() -> None:
+    loop = Loop()
+    loop.tick(1)
+    loop.publish(finding(1.0))
+    loop.tick(0.1)
+    loop.tick(3)
+    assert [order.verb for order in loop.orders()] == [Verb.RESTART]
+    repaired(loop)
+    assert loop.state() is State.VERIFYING
+    loop.publish(news(loop.now + 1))
+    assert loop.state() is State.RESOLVED
+
+
+def test_an_error_of_the_code_that_comes_back_at_the_same_step_is_stopped() -> None:
+    loop = Loop()
+    for n in range(2):
+        loop.tick(5)
+        loop.publish(
+            finding(loop.now, check="joblog.python.error", fault=Fault.USER_CODE, judgement=Judgement.NOBODY, step=5)
+        )
+        loop.tick(0.1)
+        loop.tick(3)
+        if n == 0:
+            repaired(loop)
+    assert [order.verb for order in loop.orders()] == [Verb.RESTART, Verb.STOP]
+
+
+def test_evidence_is_asked_for_before_anything_is_done() -> None:
+    loop = Loop()
+    loop.tick(1)
+    loop.publish(
+        finding(
+            1.0, check="tracehang.silence", judgement=Judgement.UNDECIDED, wants=("stacks",), perception=Perception.HANG
+        )
+    )
+    assert [order.verb for order in loop.orders()] == [Verb.COLLECT]
+
+
+def test_in_observe_nothing_is_ordered_and_the_reason_is_said() -> None:
+    loop = Loop(mode=Mode.OBSERVE)
+    loop.tick(1)
+    loop.publish(finding(1.0))
+    loop.tick(0.1)
+    loop.tick(3)
+    assert loop.orders() == []
+    assert loop.state() is State.NEEDS_HUMAN
+    refusals = [event for event in loop.said if isinstance(event, Outcome)]
+    assert [(r.refused, "observe" in r.note) for r in refusals] == [(True, True)]
+
+
+def test_a_repair_over_budget_is_refused() -> None:
+    loop = Loop(budget=1)
+    for _ in range(2):
+        loop.tick(10)
+        loop.publish(finding(loop.now, step=int(loop.now)))
+        loop.tick(0.1)
+        loop.tick(3)
+        repaired(loop)
+        loop.publish(news(loop.now + 1, step=int(loop.now)))
+    assert len(loop.orders()) == 1
+
+
+_EVENTS = st.one_of(
+    st.tuples(st.just("tick"), st.sampled_from([0.1, 1.0, 5.0, 30.0, 1000.0])),
+    st.tuples(
+        st.just("find"),
+        st.sampled_from(["process.signal", "joblog.python.error", "tracehang.silence", "training.nan.loss"]),
+    ),
+    st.tuples(st.just("clear"), st.sampled_from(["process.signal", "joblog.python.error", "tracehang.silence"])),
+    st.tuples(st.just("outcome"), st.booleans()),
+    st.tuples(st.just("news"), st.sampled_from(["job.progress", "job.finished"])),
+)
+
+
+@given(st.lists(_EVENTS, max_size=60), st.sampled_from(list(Mode)))
+def test_whatever_happens_no_order_has_no_incident_and_every_incident_can_end(
+    events: list[tuple[str, Any]], mode: Mode
+) -> None:
+    loop = Loop(mode=mode, budget=3)
+    for kind, value in events:
+        loop.now += 0.01
+        if kind == "tick":
+            loop.tick(value)
+        elif kind in ("find", "clear"):
+            loop.publish(finding(loop.now, check=value, cleared=kind == "clear"))
+        elif kind == "outcome" and loop.orders():
+            loop.publish(Outcome(at=loop.now, order=loop.orders()[-1].id, done=value))
+        elif kind == "news":
+            loop.publish(news(loop.now, check=value, step=int(loop.now)))
+    opened = {event.incident.id for event in loop.said if isinstance(event, Transition)}
+    assert {order.incident for order in loop.orders()} <= opened
+    assert len({order.id for order in loop.orders()}) == len(loop.orders())
+    moves = [event.id for event in loop.said if isinstance(event, Transition)]
+    assert len(set(moves)) == len(moves)
+    loop.publish(news(loop.now + 1, check="job.finished"))
+    last = {event.incident.id: event.incident.state for event in loop.said if isinstance(event, Transition)}
+    assert set(last.values()) <= {State.RESOLVED}
+
+
+@given(st.lists(_EVENTS, max_size=40), st.integers(0, 40))
+def test_a_book_that_is_kept_and_given_back_goes_on_the_same(events: list[tuple[str, Any]], cut: int) -> None:
+    one, other = Loop(), Loop()
+    for n, (kind, value) in enumerate(events):
+        for loop in (one, other):
+            if kind == "tick":
+                loop.tick(value)
+            elif kind in ("find", "clear"):
+                loop.publish(finding(loop.now, check=value, cleared=kind == "clear"))
+            elif kind == "news":
+                loop.publish(news(loop.now, check=value))
+        if n == cut:
+            memory = other.book.snapshot()
+            other.book = Book()
+            other.book.restore(memory)
+    assert one.said == other.said
