@@ -203,7 +203,7 @@ def test_the_simulator_does_not_borrow_the_detectors_words() -> None:
 
 def test_every_plugin_has_its_paragraph() -> None:
     groups: dict[str, dict[str, str]] = settings()["project"]["entry-points"]
-    pages = "\n".join(path.read_text(encoding="utf-8") for path in tracked() if path.suffix == ".md")
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md"))
     plugins = [f"{group.removeprefix('holdfast.')}.{name}" for group, rows in groups.items() for name in rows]
     paragraphs = {name for name in plugins if re.search(rf"^#+ `{re.escape(name)}`[^\n]*\n\n\w", pages, re.MULTILINE)}
     assert plugins
