@@ -90,7 +90,8 @@ class Book:
         if verb == Verb.COLLECT:
             # the evidence itself comes as an observation and is judged: that finding settles it
             wait_s = 2 * self.grace_s if outcome.done else 0.0
-            record.settle_in_s = min(wait_s, record.settle_at - self._now)
+            left_s = record.settle_at - self._now if record.settle_in_s is None else record.settle_in_s
+            record.settle_in_s = min(wait_s, left_s)
         elif outcome.done:
             yield self._acted(record, verb, outcome)
         else:

@@ -60,16 +60,16 @@ def node_page(cluster: Cluster, node: Node, *, busy: float) -> str:
     return "\n".join(rows) + "\n"
 
 
-def pages(cluster: Cluster, jobs: list[TrainingJob], services: list[Service]) -> Iterator[tuple[str, str]]:
-    """Every page there is now: (source name, text); "dcgm:<node>", "node:<node>", "engine:<instance>"."""
+def pages(cluster: Cluster, jobs: list[TrainingJob], services: list[Service]) -> Iterator[tuple[str, str, str, str]]:
+    """Every page there is now: (source name, text, node, job); "dcgm:<node>", "node:<node>", "engine:<instance>"."""
     running = {job.name: float(np.clip(0.0 if job.held else 0.92, 0, 1)) for job in jobs if job.state == "running"}
     running |= {service.name: 0.7 for service in services}
     for node in cluster.nodes.values():
         if node.dead:
             continue
         busy = running.get(node.job, 0.0)
-        yield f"dcgm:{node.id}", device_page(cluster, node, busy=busy)
-        yield f"node:{node.id}", node_page(cluster, node, busy=busy)
+        yield f"dcgm:{node.id}", device_page(cluster, node, busy=busy), node.id, node.job
+        yield f"node:{node.id}", node_page(cluster, node, busy=busy), node.id, node.job
     for service in services:
         for engine in service.engines:
-            yield f"engine:{engine.name}", service.page(engine)
+            yield f"engine:{engine.name}", service.page(engine), engine.node.id, service.name

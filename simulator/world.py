@@ -86,7 +86,7 @@ class World:
         """What has been said since the last time."""
         yield from self.cluster.fetch()
 
-    def pages(self, now: float) -> Iterator[tuple[str, str]]:
+    def pages(self, now: float) -> Iterator[tuple[str, str, str, str]]:
         """The exporters' pages, when it is time to scrape them again."""
         if now - self._paged_at >= _PAGE_S:
             self._paged_at = now

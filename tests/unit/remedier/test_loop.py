@@ -116,6 +116,28 @@ def test_evidence_is_asked_for_before_anything_is_done() -> None:
     assert [order.verb for order in loop.orders()] == [Verb.COLLECT]
 
 
+def test_evidence_that_is_there_at_once_gives_other_findings_their_time() -> None:
+    loop = Loop()
+    loop.tick(1)
+    loop.publish(finding(1.0, wants=("processes",)))
+    loop.publish(Outcome(at=1.1, order=loop.orders()[-1].id, done=True))  # before the tick that would set the time
+    loop.tick(0.2)
+    assert loop.state() is State.DIAGNOSING
+    loop.publish(
+        finding(
+            1.5,
+            check="joblog.python.error",
+            fault=Fault.USER_CODE,
+            judgement=Judgement.NOBODY,
+            perception=Perception.LOG_ERROR,
+        )
+    )
+    loop.tick(0.1)
+    loop.tick(3)
+    last = [event for event in loop.said if isinstance(event, Transition)][-1].incident
+    assert last.verdict.fault is Fault.USER_CODE
+
+
 def test_in_observe_nothing_is_ordered_and_the_reason_is_said() -> None:
     loop = Loop(mode=Mode.OBSERVE)
     loop.tick(1)

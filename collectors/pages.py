@@ -1,0 +1,86 @@
+"""Scrapes exporter pages: over HTTP in the background, or from whoever hands them over."""
+
+import queue
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+
+from collectors.aliases import aliases
+from collectors.exposition import MOST_BYTES, Page, PageError, parse_page
+from holdfast.events import Observation, Samples
+from holdfast.topology import JobId, Kind, NodeId, Target
+
+_MOST_WAITING = 4096
+
+
+class Pages:
+    """The collector `pages`. A source that is down, or that writes nonsense, is `source.up` 0 and never an exception.
+
+    urls: pages to scrape every `every_s`, each with `timeout_s`; read: instead of urls, gives the pages that are ready now
+    names: an alias table of the user's own, over the one of the package
+    """
+
+    durable = False
+
+    def __init__(
+        self, *, urls: Sequence[str] = (), every_s: float = 15.0, timeout_s: float = 5.0, names: str = "",
+        read: Callable[[float], Iterable[tuple[str, str, str, str]]] | None = None,
+    ) -> None:  # fmt: skip
+        self._names = aliases(names)
+        self._read = read
+        self._ready: queue.Queue[Page | str] = queue.Queue(_MOST_WAITING)
+        self._up: dict[str, bool] = {}
+        for url in urls:
+            scraper = threading.Thread(target=self._scrape, args=(url, every_s, timeout_s), name=f"scrape {url}", daemon=True)
+            scraper.start()
+
+    def poll(self, now: float) -> Iterator[Observation]:
+        """What has come since the last time."""
+        for given in self._read(now) if self._read is not None else ():
+            yield from self._parse(Page(*given), now)
+        for _ in range(self._ready.qsize()):
+            page = self._ready.get_nowait()
+            if isinstance(page, str):
+                yield from self._state(page, Page(page, ""), now, up=False)
+            else:
+                yield from self._parse(page, now)
+
+    def _parse(self, page: Page, now: float) -> Iterator[Observation]:
+        try:
+            tables = list(parse_page(page, names=self._names, at=now))
+        except PageError:
+            yield from self._state(page.source, page, now, up=False)
+            return
+        yield from tables
+        yield from self._state(page.source, page, now, up=True)
+
+    def _state(self, source: str, page: Page, now: float, *, up: bool) -> Iterator[Observation]:
+        """Say `source.up` when it changes, and again as long as it is down."""
+        if up and self._up.get(source):
+            return
+        self._up[source] = up
+        target = Target(Kind.SOURCE, source, node=page.node)
+        yield Samples(
+            at=now, source=source, job=JobId(page.job), node=NodeId(page.node), targets=(target,), signals=("source.up",),
+            values=np.array([[float(up)]]),
+        )  # fmt: skip
+
+    def _scrape(self, url: str, every_s: float, timeout_s: float) -> None:
+        while True:
+            begun = time.monotonic()
+            try:
+                with urllib.request.urlopen(url, timeout=timeout_s) as answer:
+                    self._put(Page(url, answer.read(MOST_BYTES).decode("utf-8", "replace")))
+            except (urllib.error.URLError, OSError, ValueError):
+                self._put(url)
+            time.sleep(max(0.1, every_s - (time.monotonic() - begun)))
+
+    def _put(self, page: Page | str) -> None:
+        try:
+            self._ready.put_nowait(page)
+        except queue.Full:  # nobody polls: what comes next is newer
+            return
