@@ -45,7 +45,8 @@ class Thermal:
         odd = (robust_z(heat, floor=0.03) > self.z) & (heat >= self.hot_c)
         slow = (robust_z(clock, floor=0.01) < -self.z) & (clock < self.slow_ratio * np.nanmedian(clock)) if has_clock else odd & False
         for n, target in enumerate(seen.targets):
-            text = f"{heat[n]:.0f} C, clock {clock[n] / 1e6:.0f} MHz; its peers: {np.nanmedian(heat):.0f} C, {np.nanmedian(clock) / 1e6:.0f} MHz"
+            usual = f"{np.nanmedian(heat):.0f} C, {np.nanmedian(clock) / 1e6:.0f} MHz"
+            text = f"{heat[n]:.0f} C, clock {clock[n] / 1e6:.0f} MHz; its peers: {usual}"
             # a slow clock on a cool device is somebody's limit, not heat: both or heat alone is claimed
             yield from self._judge(target, bool(odd[n] or (slow[n] and heat[n] >= self.hot_c)), text, seen)
 

@@ -73,6 +73,31 @@ def replay(
     raise typer.Exit(replay_file(journal, format))
 
 
+@app.command()
+def simulate(
+    scenario: Annotated[str, typer.Argument(help='a scenario, TOML, or "demo"')],
+    seed: Annotated[int | None, typer.Option("--seed", help="instead of the scenario's own")] = None,
+    format: diagnose.Format = "",
+) -> None:
+    """Run a scenario on a simulated cluster and print its score. Example: holdfast simulate demo --seed 7"""
+    from holdfast.cli.simulate import simulate as run_scenario
+
+    raise typer.Exit(run_scenario(scenario, seed, format))
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="end with the last fault; status 1 if one was missed")] = False,
+    seed: Annotated[int, typer.Option("--seed", help="decides what breaks where and when")] = 1,
+    report: Annotated[str, typer.Option("--report", help="write the score here, JSON")] = "",
+    speed: Annotated[float, typer.Option("--speed", help="times real time; 0: as fast as it goes")] = 60.0,
+) -> None:
+    """Show a simulated cluster that breaks and is repaired. Example: holdfast demo --once --seed 3"""
+    from holdfast.cli.simulate import demo as play
+
+    raise typer.Exit(play(once=once, seed=seed, report=report, speed=speed))
+
+
 @config_app.command("check")
 def config_check(config: ConfigFile) -> None:
     """Say whether settings are right, by making every part they name."""

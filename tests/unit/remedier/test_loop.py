@@ -119,7 +119,7 @@ def test_evidence_is_asked_for_before_anything_is_done() -> None:
 def test_evidence_that_is_there_at_once_gives_other_findings_their_time() -> None:
     loop = Loop()
     loop.tick(1)
-    loop.publish(finding(1.0, wants=("processes",)))
+    loop.publish(finding(1.0, check="process.exit_code", wants=("processes",)))
     loop.publish(Outcome(at=1.1, order=loop.orders()[-1].id, done=True))  # before the tick that would set the time
     loop.tick(0.2)
     assert loop.state() is State.DIAGNOSING
