@@ -9,7 +9,7 @@ from holdfast.config import Config, ConfigError
 from holdfast.faults import Verb
 from holdfast.pipeline import Journal, Pipeline
 from holdfast.plugins import make
-from holdfast.ports import Backend, Collector, Detector, Planner
+from holdfast.ports import Backend, Closing, Collector, Detector, Exporter, Planner, Scraped
 
 
 @dataclass(frozen=True)
@@ -19,22 +19,34 @@ class Parts:
     pipeline: Pipeline
     board: Board
     backends: Mapping[str, Backend]
+    exporters: Mapping[str, Exporter]
+
+    def metrics(self) -> bytes:
+        """The page for Prometheus: of every exporter that has one."""
+        return b"".join(exporter.page() for exporter in self.exporters.values() if isinstance(exporter, Scraped))
+
+    def closing(self) -> list[Closing]:
+        """The parts that have something to finish when the service ends."""
+        parts = (*self.pipeline.collectors, *self.backends.values(), *self.exporters.values())
+        return [part for part in parts if isinstance(part, Closing)]
 
 
 def assemble(
     config: Config, *, journal: Journal | None = None, collectors: Sequence[Collector] = (),
-    backends: Mapping[str, Backend] | None = None, live: bool = True,
+    backends: Mapping[str, Backend] | None = None, exporters: Mapping[str, Exporter] | None = None,
+    board: Board | None = None, live: bool = True,
 ) -> Parts:  # fmt: skip
     """Make every part the settings name and join them.
 
-    collectors, backends: further ones, such as the agents' door, or a simulated cluster's
-    live: with collectors, backends and exporters; otherwise only what decides, for a replay
+    collectors, backends, exporters: further ones, such as the agents' door, or a simulated cluster's
+    board: the view to keep; live: with collectors, backends and exporters; otherwise only what decides, for a replay
     raises ConfigError: an unknown plugin, key or word, by name
     """
-    board = Board()
+    board = board or Board()
     detectors: dict[str, Detector] = _made(config, "detectors")
     acting: dict[str, Backend] = {**(_made(config, "backends") if live else {}), **(backends or {})}
     own: dict[str, Collector] = _made(config, "collectors") if live else {}
+    telling: dict[str, Exporter] = {**(_made(config, "exporters") if live else {}), **(exporters or {})}
     book, planner = _remedier(config)
     pipeline = Pipeline(
         detectors=detectors,
@@ -42,12 +54,12 @@ def assemble(
         planner=planner,
         collectors=(*collectors, *own.values()),
         backends=tuple(acting.values()),
-        exporters=tuple(_made(config, "exporters").values()) if live else (),
+        exporters=tuple(telling.values()),
         views={"board": board},
         journal=journal,
         strict=not live,
     )
-    return Parts(pipeline, board, acting)
+    return Parts(pipeline, board, acting, telling)
 
 
 def _made(config: Config, group: str) -> dict[str, Any]:
@@ -56,7 +68,7 @@ def _made(config: Config, group: str) -> dict[str, Any]:
 
 def _remedier(config: Config) -> tuple[Any, Planner]:
     """The book of incidents and the guarded planner: the guards' order, innermost first, is written here."""
-    from remedier.guards import Budget, Mode, NoProgress, Permission
+    from remedier.guards import Avoid, Breaker, Budget, Mode, NoProgress, Permission
     from remedier.incidents import Book
     from remedier.planner import Ladder
     from remedier.playbook import Playbook, PlaybookError
@@ -70,9 +82,10 @@ def _remedier(config: Config) -> tuple[Any, Planner]:
         raise ConfigError(f"[remedier]: {error}") from error
     book = Book(grace_s=table.settle_s, evidence_s=table.evidence_s + 5.0, verify_s=table.verify_s)
     planner: Planner = Ladder(playbook=playbook, ladder=ladder, grace_s=table.grace_s, evidence_s=table.evidence_s)
-    planner = NoProgress(inner=planner, most=table.no_progress)
-    # what is refused for its mode has cost nothing, so the budget counts only what is let through
+    planner = NoProgress(inner=Avoid(inner=planner), most=table.no_progress)
+    # what is refused for its mode has cost nothing, so the budget and the breaker count only what is let through
     planner = Permission(inner=planner, mode=mode, jobs=jobs)
-    return book, Budget(inner=planner, most=table.budget, per_s=table.budget_per_s)
+    planner = Budget(inner=planner, most=table.budget, per_s=table.budget_per_s)
+    return book, Breaker(inner=planner, most=table.breaker, per_s=table.breaker_per_s)
 
 

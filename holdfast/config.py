@@ -61,6 +61,8 @@ class Remedier(Table):
     budget: int = 10
     budget_per_s: float = 3600.0
     no_progress: int = 3
+    breaker: int = 10
+    breaker_per_s: float = 3600.0
 
 
 class Config(Table):

@@ -155,6 +155,39 @@ class Received(Observation, frozen=True, kw_only=True, tag="received"):
     dropped: int = 0
 
 
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """Another monitor's alert. status: firing or resolved; starts_at, ends_at: Unix seconds, ends_at None while it fires."""
+
+    fingerprint: str
+    name: str
+    status: str
+    labels: Mapping[str, str] = {}
+    annotations: Mapping[str, str] = {}
+    starts_at: float = 0.0
+    ends_at: float | None = None
+
+
+class Alerts(Observation, frozen=True, kw_only=True, tag="alerts"):
+    """Alerts that were handed on together."""
+
+    alerts: tuple[Alert, ...]
+
+
+class Request(Observation, frozen=True, kw_only=True, tag="request"):
+    """A person or a script wants something done.
+
+    id: the same for every repeat of one request; actor: who asks, never a token
+    verb: a verb for the job or the targets; approve, reject or close for the incident
+    """
+
+    id: str
+    actor: str
+    verb: str
+    targets: tuple[Target, ...] = ()
+    incident: str = ""
+    reason: str = ""
+
+
 # --- what the stages say
 
 
@@ -229,4 +262,4 @@ class Outcome(Event, frozen=True, kw_only=True, tag="outcome"):
 
 
 Said = Finding | Transition | Order | Outcome
-Seen = Samples | Steps | Lines | Changes | Dumps | Beats | Received
+Seen = Samples | Steps | Lines | Changes | Dumps | Beats | Received | Alerts | Request

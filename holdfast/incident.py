@@ -30,6 +30,7 @@ class Trigger(StrEnum):
     DIAGNOSED = "diagnosed"
     DECIDED = "decided"
     HELD = "held"
+    REQUESTED = "requested"
     APPROVED = "approved"
     REJECTED = "rejected"
     DONE = "done"
@@ -53,6 +54,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
 
     at: when it was opened; diagnosed_at, decided_at, acted_at, ended_at: Unix seconds, None while not yet
     verb: the last verb ordered for it; tries: how many orders of any verb but `collect` it has had
+    perception: how it was seen first; None: a person asked, nothing had been seen
     findings, orders: ids, oldest first
     wants: evidence to be asked for now; set only in the snapshot of the transition that asks
     """
@@ -62,7 +64,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     job: str = ""
     targets: tuple[Target, ...] = ()
     state: State = State.OPEN
-    perception: Perception
+    perception: Perception | None
     check: str
     verdict: Verdict
     findings: tuple[str, ...] = ()

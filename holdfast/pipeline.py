@@ -8,13 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from holdfast.bus import Bus, Stage
-from holdfast.events import Event, Finding, Observation, Order, Outcome, Said, Tick, Transition
-from holdfast.ports import Acknowledging, Backend, Collector, Detector, Exporter, Planner, Remembering
+from holdfast.events import Event, Finding, Observation, Order, Outcome, Request, Said, Tick, Transition
+from holdfast.ports import Acknowledging, Backend, Collector, Detector, Exporter, Planner, Remembering, Requested
 from holdfast.wire import Heard
 
 
 class Incidents(Protocol):
-    """Keeps incidents: answers findings, orders, outcomes and time with transitions."""
+    """Keeps incidents: answers findings, people's requests, orders, outcomes and time with transitions."""
+
+    def on_request(self, request: Request) -> Iterator[Transition | Outcome]: ...
 
     def on_finding(self, finding: Finding) -> Iterator[Transition]: ...
 
@@ -50,6 +52,7 @@ class Pipeline:
     detectors, views: by name, so that what they remember finds them again after a restart
     views: see everything and answer nothing, so that a replay rebuilds them too
     strict: see `Bus`
+    now: time of the latest step, Unix seconds
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Pipeline:
         self.bus = Bus(strict=strict)
         self.collectors, self.backends, self.exporters = collectors, backends, exporters
         self.journal: Journal = journal or NoJournal()
+        self.now = 0.0
         self._detectors = detectors
         self._stages: dict[str, object] = {**detectors, "book": book}
         self._stages |= {f"planner.{depth}": guard for depth, guard in enumerate(_layers(planner))}
@@ -83,6 +87,10 @@ class Pipeline:
                 self.bus.connect(kind, detector.observe)
             self.bus.connect(Tick, _ticking(detector))
         self.bus.connect(Finding, book.on_finding)
+        self.bus.connect(Request, book.on_request)
+        for guard in _layers(planner):
+            if isinstance(guard, Requested):
+                self.bus.connect(Request, guard.on_request)
         self.bus.connect(Transition, planner.on_transition)
         self.bus.connect(Order, book.on_order)
         self.bus.connect(Outcome, book.on_outcome)
@@ -100,6 +108,7 @@ class Pipeline:
 
         A replay is this and no more.
         """
+        self.now = now
         for event in (*inputs, Tick(at=now)):
             self.bus.publish(event)
         answers = self.bus.drain()

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
-from holdfast.events import Event, Finding, Observation, Order, Outcome, Transition
+from holdfast.events import Event, Finding, Observation, Order, Outcome, Request, Transition
 from holdfast.verdict import Verdict
 
 
@@ -56,6 +56,13 @@ class Planner(Protocol):
     def on_transition(self, moved: Transition) -> Iterable[Order | Outcome]: ...
 
 
+@runtime_checkable
+class Requested(Protocol):
+    """A guard that a person may speak to."""
+
+    def on_request(self, request: Request) -> Iterable[Outcome]: ...
+
+
 class Backend(Protocol):
     """Carries out orders. `submit` returns at once; the same order id twice acts once; a refusal is an outcome.
 
@@ -80,6 +87,20 @@ class Exporter(Protocol):
     """Shows committed events to the outside; never answers."""
 
     def export(self, event: Event) -> None: ...
+
+
+@runtime_checkable
+class Scraped(Protocol):
+    """An exporter that is asked instead of telling: its page is served at `/metrics`."""
+
+    def page(self) -> bytes: ...
+
+
+@runtime_checkable
+class Closing(Protocol):
+    """A part that has something to finish or to end when the service does."""
+
+    def close(self, seconds: float) -> None: ...
 
 
 class Input(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,25 +5,32 @@ import contextlib
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import structlog
 from aiohttp import web
 
+from holdfast.api.actions import Actions
 from holdfast.api.app import application
 from holdfast.api.ingest import Ingest
 from holdfast.api.tokens import Tokens
 from holdfast.assembly import Parts, assemble
+from holdfast.board import Board
 from holdfast.config import Config
-from holdfast.events import Order
+from holdfast.events import Order, Request, Said
 from holdfast.journal import Journal
 from holdfast.ports import Relaying
+from holdfast.preview import Twin
 from holdfast.replay import replay
 
 log = structlog.get_logger()
 
 # Batches that arrive together are decided together; a lone one does not wait longer than this.
 _GATHER_S = 0.02
+
+# What exporters still have to deliver at the end gets this long, each.
+_CLOSE_S = 2.0
 
 
 class Service:
@@ -42,7 +49,10 @@ class Service:
         self.ingest = Ingest(
             self.journal.acknowledged(), orders_for=self._orders_for, released=self._released, wake=self._wake.set
         )
-        self.parts: Parts = assemble(config, journal=self.journal, collectors=(self.ingest,))
+        board = Board()
+        self.actions = Actions(self._wake.set, board=board, preview=self._preview, now=time.time)
+        self.parts: Parts = assemble(config, journal=self.journal, collectors=(self.ingest, self.actions), board=board)
+        self._twin = Twin(config, self.parts.pipeline)
         self.tokens = Tokens(config.tokens)
         self._at = 0.0
         self._snapshot_at = 0.0
@@ -74,7 +84,7 @@ class Service:
         for word in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(word, self.stop)
         self.recover()
-        runner = web.AppRunner(application(tokens=self.tokens, ingest=self.ingest, board=self.parts.board), shutdown_timeout=1.0)
+        runner = web.AppRunner(self._application(), shutdown_timeout=1.0)
         await runner.setup()
         site = web.TCPSite(runner, self.config.service.host, self.config.service.port)
         await site.start()
@@ -85,8 +95,22 @@ class Service:
             await site.stop()
             self.step()  # answers whoever is still waiting
             await runner.cleanup()
+            for part in self.parts.closing():
+                part.close(_CLOSE_S)
             self.journal.snapshot(self.parts.pipeline.snapshot())
             self.journal.close()
+
+    def _application(self) -> web.Application:
+        return application(
+            tokens=self.tokens, ingest=self.ingest, board=self.parts.board, actions=self.actions, about=self._about,
+            metrics=self.parts.metrics,
+        )  # fmt: skip
+
+    def _about(self) -> dict[str, Any]:
+        return {"now": self._at, "simulated": False, "mode": self.config.remedier.mode}
+
+    def _preview(self, request: Request) -> list[Said]:
+        return self._twin.decide([request])
 
     def stop(self) -> None:
         """End after the present step."""

@@ -23,7 +23,7 @@ class Evidence(msgspec.Struct, frozen=True):
 
 
 class Culprit(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody to blame.
+    """Somebody to blame. node: where it sits, "" where that is not known.
 
     confidence: 0..1
     share: part of the lost time that would come back without this culprit, 0..1, where it can be computed
@@ -35,6 +35,7 @@ class Culprit(msgspec.Struct, frozen=True, kw_only=True):
     confidence: float
     share: float | None = None
     evidence: tuple[str, ...] = ()
+    node: str = ""
 
 
 class Skipped(msgspec.Struct, frozen=True):

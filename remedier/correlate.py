@@ -2,7 +2,7 @@
 
 from holdfast.events import Finding
 from holdfast.faults import Judgement, Perception
-from holdfast.topology import Kind
+from holdfast.topology import Kind, Target
 
 # How deep a finding reaches into the chain of causes: the deeper one explains the shallower of the same job.
 # A device fault explains the killed process, that explains the error in the log, and that the job's exit.
@@ -40,8 +40,12 @@ def depth(finding: Finding) -> int:
 
 def key(finding: Finding) -> str:
     """Findings with the same key belong to one incident while it lives: the job's, or the target's without a job."""
-    if finding.perception in _APART or not finding.job:
-        node = finding.target.node or (finding.target.id if finding.target.kind is Kind.NODE else "")
-        place = f"node {node}" if node else str(finding.target)
-        return f"{finding.perception}: {place}" if finding.perception in _APART else place
-    return f"job {finding.job}"
+    if finding.perception in _APART:
+        return f"{finding.perception}: {place(finding.target)}"
+    return f"job {finding.job}" if finding.job else place(finding.target)
+
+
+def place(target: Target) -> str:
+    """The key of what is said of a target that has no job: its node where it has one."""
+    node = target.node or (target.id if target.kind is Kind.NODE else "")
+    return f"node {node}" if node else str(target)

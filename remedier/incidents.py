@@ -6,10 +6,11 @@ from typing import Any
 
 import msgspec
 
-from holdfast.events import Finding, Order, Outcome, Tick, Transition
-from holdfast.faults import Judgement, Severity, Symptom, Verb
+from holdfast.events import Finding, Order, Outcome, Request, Tick, Transition
+from holdfast.faults import Action, Judgement, Severity, Symptom, Verb
 from holdfast.incident import ENDED, Incident, State, Trigger
-from remedier.correlate import key
+from holdfast.verdict import Verdict
+from remedier.correlate import key, place
 from remedier.history import History
 from remedier.lifecycle import advance
 from remedier.record import Record, targets_of, verdict_of
@@ -22,11 +23,17 @@ _UNSETTLED = frozenset({State.OPEN, State.DIAGNOSING})
 PROGRESS, FINISHED = "job.progress", "job.finished"
 
 
+# What a person may say of an incident, instead of naming a verb.
+_WORDS = {"approve": Trigger.APPROVED, "reject": Trigger.REJECTED, "close": Trigger.CLOSED}
+MOST_REQUESTS = 4096
+
+
 class _Memory(msgspec.Struct):
     records: dict[str, Record]
     history: History
     opened: int
     now: float
+    requests: list[str]
 
 
 @dataclass(kw_only=True)
@@ -47,6 +54,7 @@ class Book:
     _history: History = field(default_factory=History, init=False)
     _opened: int = field(default=0, init=False)
     _now: float = field(default=0.0, init=False)
+    _requests: dict[str, None] = field(default_factory=dict, init=False)
 
     def on_finding(self, finding: Finding) -> Iterator[Transition]:
         """Open an incident, join one, or move one."""
@@ -64,6 +72,18 @@ class Book:
             yield self._join(record, finding)
         elif record.state is State.VERIFYING and self._is_new(record, finding):
             yield self._recur(record, finding)
+
+    def on_request(self, request: Request) -> Iterator[Transition | Outcome]:
+        """Do what a person asks, once for each request; what cannot be is an outcome with the reason."""
+        if request.id in self._requests:
+            return
+        self._requests[request.id] = None
+        while len(self._requests) > MOST_REQUESTS:
+            del self._requests[next(iter(self._requests))]
+        if request.verb in _WORDS:
+            yield self._hear(request)
+        elif request.verb in set(Verb):
+            yield self._ask(request)
 
     def on_order(self, order: Order) -> Iterator[Transition]:
         """Note that an incident has an order now."""
@@ -113,6 +133,38 @@ class Book:
                 yield self._move(
                     record, trigger, note="no step in time" if record.incident.verb else "no more was heard of it"
                 )
+
+    # --- what people say
+
+    def _hear(self, request: Request) -> Transition | Outcome:
+        record, trigger = self._by_id(request.incident), _WORDS[request.verb]
+        if record is None:
+            return _refused(request, self._now, f"no live incident {request.incident!r}")
+        if advance(record.state, trigger) is record.state:
+            return _refused(request, self._now, f"incident {request.incident} is {record.state}: nothing to {request.verb}")
+        return self._move(record, trigger, note=_said_by(request))
+
+    def _ask(self, request: Request) -> Transition | Outcome:
+        at = f"job {request.job}" if request.job else place(request.targets[0]) if request.targets else ""
+        record = self._by_id(request.incident) if request.incident else self._records.get(at)
+        if record is None and (request.incident or not at):
+            return _refused(request, self._now, f"no live incident {request.incident!r}" if request.incident else "neither job nor target")
+        if record is not None and record.state is State.RECOVERING:
+            return _refused(request, self._now, f"incident {record.incident.id}: {record.incident.verb} is under way")
+        if record is None:
+            record = self._open_for(request, at)
+        detail = {"request": request.id, "asked": request.verb, "actor": request.actor}
+        targets = request.targets or record.incident.targets
+        return self._move(record, Trigger.REQUESTED, note=_said_by(request), detail=detail, targets=targets)
+
+    def _open_for(self, request: Request, at: str) -> Record:
+        self._opened += 1
+        verdict = Verdict(verdict=Judgement.UNDECIDED, action=Action(request.verb) if request.verb in set(Action) else Action.NONE)
+        incident = Incident(
+            id=f"i{self._opened}", at=self._now, job=request.job, perception=None, check="request", verdict=verdict,
+        )  # fmt: skip
+        record = self._records[at] = Record(key=at, incident=incident)
+        return record
 
     # --- the moves
 
@@ -197,11 +249,20 @@ class Book:
         return finding.severity in _OPENS and finding.at > (record.incident.acted_at or record.incident.at)
 
     def snapshot(self) -> bytes:
-        return msgspec.msgpack.encode(_Memory(self._records, self._history, self._opened, self._now))
+        return msgspec.msgpack.encode(_Memory(self._records, self._history, self._opened, self._now, list(self._requests)))
 
     def restore(self, memory: bytes) -> None:
         kept = msgspec.msgpack.decode(memory, type=_Memory)
         self._records, self._history, self._opened, self._now = kept.records, kept.history, kept.opened, kept.now
+        self._requests = dict.fromkeys(kept.requests)
+
+
+def _said_by(request: Request) -> str:
+    return f"{request.actor} says {request.verb}" + (f": {request.reason}" if request.reason else "")
+
+
+def _refused(request: Request, at: float, note: str) -> Outcome:
+    return Outcome(at=at, order=f"{request.id}/{request.verb}/0", done=False, refused=True, note=note)
 
 
 def _known(record: Record, finding: Finding) -> dict[str, Any]:

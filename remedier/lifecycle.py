@@ -14,6 +14,12 @@ NEXT: dict[tuple[State, Trigger], State] = {
     (State.AWAITING_APPROVAL, Trigger.APPROVED): State.RECOVERING,
     (State.AWAITING_APPROVAL, Trigger.REJECTED): State.NEEDS_HUMAN,
     (State.AWAITING_APPROVAL, Trigger.EXPIRED): State.NEEDS_HUMAN,
+    # a person's word is carried out from wherever an incident stands, but not beside an order that is under way
+    (State.OPEN, Trigger.REQUESTED): State.RECOVERING,
+    (State.DIAGNOSING, Trigger.REQUESTED): State.RECOVERING,
+    (State.AWAITING_APPROVAL, Trigger.REQUESTED): State.RECOVERING,
+    (State.VERIFYING, Trigger.REQUESTED): State.RECOVERING,
+    (State.NEEDS_HUMAN, Trigger.REQUESTED): State.RECOVERING,
     (State.RECOVERING, Trigger.DONE): State.VERIFYING,
     (State.RECOVERING, Trigger.FAILED): State.RECOVERING,  # with the next verb of the ladder
     (State.RECOVERING, Trigger.REFUSED): State.NEEDS_HUMAN,  # a guard said no, or the ladder is at its end

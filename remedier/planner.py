@@ -11,7 +11,7 @@ from remedier.playbook import Playbook
 
 LADDER = (Verb.RESTART, Verb.REPLACE, Verb.RESUBMIT)
 
-_DECIDES = frozenset({Trigger.DIAGNOSED, Trigger.FAILED, Trigger.EXPIRED, Trigger.APPROVED})
+_DECIDES = frozenset({Trigger.DIAGNOSED, Trigger.FAILED, Trigger.EXPIRED, Trigger.APPROVED, Trigger.REQUESTED})
 
 
 @dataclass(kw_only=True)
@@ -38,6 +38,8 @@ class Ladder:
 
     def _decide(self, moved: Transition) -> Order | Outcome:
         incident = moved.incident
+        if "asked" in incident.detail:
+            return self._requested(moved)
         row = self.playbook.decide(incident)
         if row.verb in (Action.WATCH, Action.NONE):
             return _answer(moved, "watch", done=True, note=row.why)
@@ -47,6 +49,15 @@ class Ladder:
         if verb is None:
             return _answer(moved, row.verb.value, done=False, note="the ladder is at its end: a person is needed")
         return self._order(moved, verb, row.why, {"grace_s": str(self.grace_s)}, 300.0)
+
+    def _requested(self, moved: Transition) -> Order | Outcome:
+        """What a person has asked for is done as it was said, and nothing else if that does not help."""
+        detail = moved.incident.detail
+        verb = Verb(str(detail["asked"]))
+        if moved.trigger is not Trigger.REQUESTED:
+            return _answer(moved, verb.value, done=False, note="what was asked for has not helped: a person is needed")
+        arguments = {"grace_s": str(self.grace_s), "request": str(detail["request"])}
+        return self._order(moved, verb, f"asked for by {detail['actor']}", arguments, 300.0)
 
     def _rung(self, incident: Incident, wanted: Verb) -> Verb | None:
         # a verb this backend has not is entered at the gentlest it has

@@ -7,7 +7,7 @@ import msgspec
 from holdfast.events import Finding
 from holdfast.faults import Judgement, Symptom
 from holdfast.incident import Incident, State
-from holdfast.topology import Target
+from holdfast.topology import Kind, Target
 from holdfast.verdict import Culprit, Evidence, Verdict
 from remedier.correlate import depth
 
@@ -86,9 +86,15 @@ def verdict_of(findings: Collection[Finding]) -> Verdict:
 
 def targets_of(best: Finding) -> tuple[Target, ...]:
     """What a finding speaks of: its culprits where it names some, else its target."""
-    if best.culprits:
-        return tuple(Target(c.kind, c.id, node=best.target.node, job=best.job) for c in best.culprits)
-    return (best.target,)
+    return tuple(_place(culprit, best) for culprit in best.culprits) or (best.target,)
+
+
+def _place(culprit: Culprit, best: Finding) -> Target:
+    """A culprit as a target. The finding's own node is only that of its own target: culprits may sit on several."""
+    if (culprit.kind, culprit.id) == (best.target.kind, best.target.id):
+        return best.target if not culprit.node else msgspec.structs.replace(best.target, node=culprit.node)
+    node = culprit.id if culprit.kind is Kind.NODE else culprit.node
+    return Target(culprit.kind, culprit.id, node=node, job=best.job)
 
 
 def _blamed(finding: Finding) -> Culprit:
@@ -99,4 +105,5 @@ def _blamed(finding: Finding) -> Culprit:
         confidence=finding.confidence,
         share=finding.share,
         evidence=tuple(line.text for line in finding.evidence[:5]),
+        node=finding.target.node,
     )

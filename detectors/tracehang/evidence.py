@@ -1,6 +1,6 @@
 """Gathers the answers to one collection and gives the verdict when all of it has come, or time is up."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -63,8 +63,8 @@ class Evidence:
         for dump in one.dumps:
             rank = int(dump.target.id) if dump.target.kind is Kind.RANK and dump.target.id.isdigit() else None
             pile.add(dump.name, dump.data, rank=rank, error=dump.error)
-        verdict = judge(pile.case())
-        return finding_of(verdict, order=order, job=one.job, at=now)
+        placed = {dump.target.id: dump.target.node for dump in one.dumps if dump.target.kind is Kind.RANK}
+        return finding_of(_on_nodes(judge(pile.case()), placed), order=order, job=one.job, at=now)
 
     def snapshot(self) -> bytes:
         return msgspec.msgpack.encode((self._open, self._judged))
@@ -73,13 +73,20 @@ class Evidence:
         self._open, self._judged = msgspec.msgpack.decode(memory, type=tuple[dict[str, _Collection], dict[str, float]])
 
 
+def _on_nodes(verdict: Verdict, placed: Mapping[str, str]) -> Verdict:
+    """Say of each culprit on which node it is: the agents that sent the dumps know. placed: rank -> node."""
+    culprits = (msgspec.structs.replace(c, node=placed.get(c.id, "")) for c in verdict.culprits)
+    return msgspec.structs.replace(verdict, culprits=tuple(culprits))
+
+
 def finding_of(verdict: Verdict, *, order: str, job: JobId, at: float) -> Finding:
     """A verdict as a finding of the job; the claim was right that it is still, so `healthy` is `undecided` here."""
     first = verdict.culprits[0] if verdict.culprits else None
     judgement = Judgement.UNDECIDED if verdict.verdict is Judgement.HEALTHY else verdict.verdict
     cause = first.cause if first else judgement.value
+    target = rank_of(job, int(first.id), node=first.node) if first else job_of(job)
     return Finding(
-        at=at, id=f"tracehang/{order}", job=job, target=rank_of(job, int(first.id)) if first else job_of(job),
+        at=at, id=f"tracehang/{order}", job=job, target=target,
         perception=Perception.HANG, symptom=verdict.symptom, fault=verdict.fault, check=f"tracehang.{cause}", judgement=judgement,
         severity=Severity.ERROR, cause=cause, confidence=first.confidence if first else 0.5, culprits=verdict.culprits,
         evidence=verdict.evidence, action=verdict.action, detail={**verdict.detail, "order": order},

@@ -1,55 +1,166 @@
-"""The HTTP face of the service."""
+"""The HTTP face of the service: every path, made from one table."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from holdfast.api.ingest import MOST_BYTES, Ingest
-from holdfast.api.tokens import Caller, Role, Tokens
-from holdfast.board import Board
-from holdfast.plugins import ConfigError
+from holdfast.api.actions import ActionAnswer, ActionBody, Actions
+from holdfast.api.ingest import MOST_BYTES, Answer, Ingest
+from holdfast.api.page_files import add_page
+from holdfast.api.records import Batch
+from holdfast.api.routes import CALLER, Failure, Handler, Route, openapi
+from holdfast.api.tokens import Role, Tokens
+from holdfast.board import Board, Job, Node
+from holdfast.incident import Incident
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-__all__ = ["Caller", "ConfigError", "application"]
-
-# What each path asks of its caller; a path that is not here is open (health only).
-_NEEDS: dict[str, Role] = {"/api/v1/ingest": Role.AGENT, "/api/v1/incidents": Role.READ, "/api/v1/jobs": Role.READ}
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def application(*, tokens: Tokens, ingest: Ingest, board: Board) -> web.Application:
-    """Build the application; it holds no state of its own."""
+class JobRow(Job, kw_only=True):
+    """A job, whether nothing more will be done about it (over) and whether it needs a person (stuck)."""
 
-    @web.middleware
-    async def authorise(request: web.Request, handler: Handler) -> web.StreamResponse:
-        needed = next((role for path, role in _NEEDS.items() if request.path.startswith(path)), None)
-        if needed is not None:
+    over: bool = False
+    stuck: bool = False
+
+
+class NodeRow(Node, kw_only=True):
+    """A node and the ids of the incidents about it that are not resolved."""
+
+    incidents: Sequence[str] = ()
+
+
+class Jobs(msgspec.Struct):
+    """All jobs."""
+
+    jobs: Sequence[JobRow]
+
+
+class Nodes(msgspec.Struct):
+    """All nodes."""
+
+    nodes: Sequence[NodeRow]
+
+
+class Incidents(msgspec.Struct):
+    """All incidents that are remembered, oldest first."""
+
+    incidents: Sequence[Incident]
+
+
+class ActionList(msgspec.Struct):
+    """Everything that was asked for, oldest first."""
+
+    actions: Sequence[ActionAnswer]
+
+
+class Face:
+    """What is shown of a board. about: facts of the service; metrics: the page for Prometheus."""
+
+    def __init__(self, board: Board, *, about: Callable[[], dict[str, Any]], metrics: Callable[[], bytes]) -> None:
+        self.board, self._about, self._metrics = board, about, metrics
+
+    async def jobs(self, request: web.Request) -> web.Response:
+        board = self.board
+        rows = [JobRow(**_fields(job), over=board.over(id), stuck=board.stuck(id)) for id, job in board.jobs.items()]
+        return _json(Jobs(rows))
+
+    async def nodes(self, request: web.Request) -> web.Response:
+        troubles = self.board.troubles()
+        rows = [NodeRow(**_fields(node), incidents=troubles.get(id, ())) for id, node in sorted(self.board.nodes.items())]
+        for row in rows:
+            row.state = "silent" if row.silent and row.state == "ready" else row.state
+        return _json(Nodes(rows))
+
+    async def incidents(self, request: web.Request) -> web.Response:
+        return _json(Incidents(list(self.board.incidents.values())))
+
+    async def about(self, request: web.Request) -> web.Response:
+        return _json(self._about())
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        return web.Response(body=self._metrics(), headers={"Content-Type": _METRICS_TYPE})
+
+    async def health(self, request: web.Request) -> web.Response:
+        return _json({"status": "ok"})
+
+
+def application(
+    *, tokens: Tokens, board: Board, ingest: Ingest | None = None, actions: Actions | None = None,
+    about: Callable[[], dict[str, Any]] = dict, metrics: Callable[[], bytes] = bytes, more: Sequence[Route] = (),
+) -> web.Application:  # fmt: skip
+    """Build the application; it holds no state of its own.
+
+    more: further routes, such as those of doors that only some services have
+    """
+    face = Face(board, about=about, metrics=metrics)
+    routes = [*_reading(face), *_taking(ingest, actions), *more]
+    document = msgspec.json.encode(openapi(routes))
+
+    async def described(request: web.Request) -> web.Response:
+        return web.Response(body=document, content_type="application/json")
+
+    routes.append(Route(method="GET", path="/api/v1/openapi.json", handler=described, summary=""))
+    app = web.Application(client_max_size=MOST_BYTES)
+    for route in routes:
+        app.router.add_route(route.method, route.path, _guarded(route, tokens))
+    add_page(app)
+    return app
+
+
+def _reading(face: Face) -> list[Route]:
+    read = Role.READ
+    return [
+        Route(method="GET", path="/api/v1/incidents", handler=face.incidents, summary="Incidents", role=read, gives=Incidents),
+        Route(method="GET", path="/api/v1/jobs", handler=face.jobs, summary="Jobs", role=read, gives=Jobs),
+        Route(method="GET", path="/api/v1/nodes", handler=face.nodes, summary="Nodes", role=read, gives=Nodes),
+        Route(method="GET", path="/api/v1/about", handler=face.about, summary="What this service is", role=read, gives=dict[str, Any]),
+        Route(method="GET", path="/metrics", handler=face.metrics, summary="Figures for Prometheus, text format"),
+        Route(method="GET", path="/healthz", handler=face.health, summary="Whether it lives", gives=dict[str, str]),
+    ]
+
+
+def _taking(ingest: Ingest | None, actions: Actions | None) -> list[Route]:
+    wrong = {
+        413: "too large", 422: "the body is wrong; the message names the field", 429: "too much is waiting",
+        503: "not committed in time",
+    }  # fmt: skip
+    found = []
+    if ingest is not None:
+        found.append(Route(
+            method="POST", path="/api/v1/ingest", handler=ingest.receive, summary="A batch of an agent", role=Role.AGENT,
+            takes=Batch, gives=Answer, fails=wrong,
+        ))  # fmt: skip
+    if actions is not None:
+        found.append(Route(
+            method="POST", path="/api/v1/actions", handler=actions.receive, summary="Have something done", role=Role.ACT,
+            takes=ActionBody, gives=ActionAnswer, status=202, key=True,
+            fails={**wrong, 404: "no such job or incident", 409: "the key was used for another request"},
+        ))  # fmt: skip
+        found.append(Route(
+            method="GET", path="/api/v1/actions", handler=actions.listed, summary="What was asked for", role=Role.READ, gives=ActionList
+        ))  # fmt: skip
+    return found
+
+
+def _guarded(route: Route, tokens: Tokens) -> Handler:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if route.role is not None:
             caller = tokens.caller(request.headers.get("Authorization", ""))
             if caller is None:
-                return web.json_response({"error": "a bearer token is needed"}, status=401)
-            if not caller.may(needed):
-                return web.json_response({"error": f"{caller.name} may not do this"}, status=403)
-            request["caller"] = caller
-        return await handler(request)
+                return _json(Failure(error="a bearer token is needed"), status=401)
+            if not caller.may(route.role):
+                return _json(Failure(error=f"{caller.name} may not do this"), status=403)
+            request[CALLER] = caller
+        return await route.handler(request)
 
-    async def jobs(request: web.Request) -> web.Response:
-        rows = [
-            {**msgspec.to_builtins(job), "over": board.over(id), "stuck": board.stuck(id)}
-            for id, job in board.jobs.items()
-        ]
-        return web.json_response({"jobs": rows})
+    return handler
 
-    async def incidents(request: web.Request) -> web.Response:
-        rows = [msgspec.to_builtins(incident) for incident in board.incidents.values()]
-        return web.json_response({"incidents": rows})
 
-    async def health(request: web.Request) -> web.Response:
-        return web.json_response({"status": "ok"})
+def _fields(row: msgspec.Struct) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in row.__struct_fields__}
 
-    app = web.Application(middlewares=[authorise], client_max_size=MOST_BYTES)
-    app.router.add_post("/api/v1/ingest", ingest.receive)
-    app.router.add_get("/api/v1/jobs", jobs)
-    app.router.add_get("/api/v1/incidents", incidents)
-    app.router.add_get("/healthz", health)
-    return app
+
+def _json(value: object, *, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), content_type="application/json", status=status)

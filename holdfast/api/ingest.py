@@ -1,24 +1,23 @@
 """The agents' door: takes numbered batches, gives them to the pipeline, acknowledges them once they are committed."""
 
-import asyncio
 import gzip
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 import structlog
 from aiohttp import web
 
+from holdfast.api.door import Door, DoorError
 from holdfast.api.records import Batch, RecordError, batch_of, observations_of
-from holdfast.api.tokens import Caller
-from holdfast.events import Observation, Order
+from holdfast.api.routes import CALLER
+from holdfast.events import Observation, Order, Received
 from holdfast.wire import Heard
 
 log = structlog.get_logger()
 
 MOST_BYTES = 32 * 1024 * 1024
-MOST_WAITING = 256
-ANSWER_S = 30.0
 
 
 class Answer(msgspec.Struct, omit_defaults=True):
@@ -28,19 +27,17 @@ class Answer(msgspec.Struct, omit_defaults=True):
     """
 
     acknowledged: int
-    orders: list[dict[str, object]] = []
+    orders: list[dict[str, Any]] = []
     release: bool = False
     resync: bool = False
 
 
-class Ingest:
-    """A collector whose source is HTTP.
+class Ingest(Door):
+    """The door of agents.
 
     acknowledged: (agent, boot) -> last committed sequence, as the journal knows it
     orders_for: job -> orders an agent shall carry out; released: whether a job is over
     """
-
-    durable = True
 
     def __init__(
         self,
@@ -50,33 +47,20 @@ class Ingest:
         released: Callable[[str], bool],
         wake: Callable[[], None],
     ) -> None:
+        super().__init__(wake)
         self._acknowledged = dict(acknowledged)
-        self._orders_for, self._released, self._wake = orders_for, released, wake
-        self._waiting: list[tuple[Batch, list[Heard], asyncio.Future[None]]] = []
-        self._polled: list[tuple[Batch, list[Heard], asyncio.Future[None]]] = []
+        self._orders_for, self._released = orders_for, released
         self.repeats = self.refused = 0
 
-    # --- the pipeline's side
-
-    def poll(self, now: float) -> Iterator[Observation]:
-        """Everything that came since the last step, in order; outcomes of orders among it."""
-        self._polled, self._waiting = self._waiting, []
-        for batch, heard, _ in self._polled:
-            known = self._acknowledged.get((batch.agent, batch.boot), 0)
-            if batch.sequence <= known:
+    def fresh(self, heard: Sequence[Heard]) -> Iterator[Observation]:
+        """A batch, unless its number was committed before."""
+        batch = heard[0]
+        if isinstance(batch, Received):
+            if batch.sequence <= self._acknowledged.get((batch.agent, batch.boot), 0):
                 self.repeats += 1
-                continue
+                return
             self._acknowledged[(batch.agent, batch.boot)] = batch.sequence
-            yield from heard  # type: ignore[misc]  # an outcome is heard like an observation
-
-    def committed(self) -> None:
-        """What the last `poll` gave is safe: answer the agents."""
-        for _, _, answered in self._polled:
-            if not answered.done():
-                answered.set_result(None)
-        self._polled = []
-
-    # --- the agents' side
+        yield from super().fresh(heard)
 
     async def receive(self, request: web.Request) -> web.Response:
         """POST /api/v1/ingest."""
@@ -87,21 +71,16 @@ class Ingest:
             self.refused += 1
             log.warning("batch refused", remote=request.remote, reason=str(error))
             return web.json_response({"error": str(error)}, status=422)
-        caller: Caller = request["caller"]
+        caller = request[CALLER]
         if not caller.speaks_for(batch.agent, batch.job):
             return web.json_response(
                 {"error": f"{caller.name} does not speak for {batch.agent!r} of {batch.job!r}"}, status=403
             )
-        if len(self._waiting) >= MOST_WAITING:
-            return web.json_response({"error": "too many batches are waiting"}, status=429)
         first = (batch.agent, batch.boot) not in self._acknowledged
-        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((batch, heard, answered))
-        self._wake()
         try:
-            await asyncio.wait_for(answered, ANSWER_S)
-        except TimeoutError:
-            return web.json_response({"error": "not committed in time"}, status=503)
+            await self.bring(heard)
+        except DoorError as error:
+            return web.json_response({"error": str(error)}, status=error.status)
         return self._answer(batch, first=first)
 
     def _answer(self, batch: Batch, *, first: bool) -> web.Response:
@@ -112,7 +91,7 @@ class Ingest:
         return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
 
 
-def _order(order: Order) -> dict[str, object]:
+def _order(order: Order) -> dict[str, Any]:
     ranks = [target.id for target in order.targets]
     return {
         "id": order.id, "verb": order.verb, "job": order.job, "targets": ranks, "arguments": dict(order.arguments),
