@@ -32,36 +32,58 @@ except ImportError:  # without Holdfast the job runs as well
 FEATURES = 16
 
 
+def connect(host: str, port: int) -> socket.socket:
+    for _ in range(600):
+        try:
+            return socket.create_connection((host, port))
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+    raise ConnectionError(f"nobody at {host}:{port}")
+
+
+def receive(line: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        part = line.recv(size - len(data))
+        if not part:
+            raise ConnectionError("the other side has gone")
+        data += part
+    return data
+
+
+def meet(rank: int, size: int, host: str, port: int, mine: int) -> list[int]:
+    """Every rank tells rank 0 at which port it listens, and is told where all do."""
+    if rank:
+        with connect(host, port) as line:
+            line.sendall(struct.pack("2i", rank, mine))
+            return list(struct.unpack(f"{size}i", receive(line, 4 * size)))
+    ports, lines = {0: mine}, []
+    with socket.create_server((host, port)) as hub:
+        while len(ports) < size:
+            lines.append(hub.accept()[0])
+            other, theirs = struct.unpack("2i", receive(lines[-1], 8))
+            ports[other] = theirs
+    for line in lines:
+        line.sendall(struct.pack(f"{size}i", *(ports[r] for r in range(size))))
+        line.close()
+    return [ports[r] for r in range(size)]
+
+
 class Ring:
     """This rank's two neighbours: receives from the left, sends to the right."""
 
     def __init__(self, rank: int, size: int, host: str, port: int) -> None:
         self.size = size
-        server = socket.create_server((host, port + 1 + rank))
-        self.right = self._connect(host, port + 1 + (rank + 1) % size)
-        self.left, _ = server.accept()
-        server.close()
-
-    @staticmethod
-    def _connect(host: str, port: int) -> socket.socket:
-        for _ in range(600):
-            try:
-                return socket.create_connection((host, port))
-            except ConnectionRefusedError:
-                time.sleep(0.05)
-        raise ConnectionError(f"no neighbour at {host}:{port}")
+        with socket.create_server((host, 0)) as server:
+            ports = meet(rank, size, host, port, server.getsockname()[1])
+            self.right = connect(host, ports[(rank + 1) % size])
+            self.left, _ = server.accept()
 
     def send_chunk(self, values: list[float]) -> None:
         self.right.sendall(struct.pack(f"{len(values)}d", *values))
 
     def recv_chunk(self, count: int) -> list[float]:
-        data = b""
-        while len(data) < 8 * count:
-            part = self.left.recv(8 * count - len(data))
-            if not part:
-                raise ConnectionError("the left neighbour has gone")
-            data += part
-        return list(struct.unpack(f"{count}d", data))
+        return list(struct.unpack(f"{count}d", receive(self.left, 8 * count)))
 
     def all_reduce(self, values: list[float]) -> list[float]:
         """The sum over all ranks: each value travels once round the ring."""

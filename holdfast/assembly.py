@@ -12,6 +12,10 @@ from holdfast.plugins import make
 from holdfast.ports import Backend, Closing, Collector, Detector, Exporter, Planner, Scraped
 
 
+# An agent or a service that dies while it collects begins again; a claim waits for so many tries.
+_PATIENCE = 4.0
+
+
 @dataclass(frozen=True)
 class Parts:
     """What has been made, by name."""
@@ -80,7 +84,7 @@ def _remedier(config: Config) -> tuple[Any, Planner]:
         mode, jobs = Mode(table.mode), {job: Mode(mode) for job, mode in table.jobs.items()}
     except (PlaybookError, ValueError) as error:
         raise ConfigError(f"[remedier]: {error}") from error
-    book = Book(grace_s=table.settle_s, evidence_s=table.evidence_s + 5.0, verify_s=table.verify_s)
+    book = Book(grace_s=table.settle_s, evidence_s=_PATIENCE * table.evidence_s, verify_s=table.verify_s)
     planner: Planner = Ladder(playbook=playbook, ladder=ladder, grace_s=table.grace_s, evidence_s=table.evidence_s)
     planner = NoProgress(inner=Avoid(inner=planner), most=table.no_progress)
     # what is refused for its mode has cost nothing, so the budget and the breaker count only what is let through

@@ -41,13 +41,13 @@ class Book:
     """Keeps the incidents.
 
     grace_s: how long a claim waits for others that explain it before anything is decided
-    evidence_s: how long a claim waits for the evidence it has asked for
+    evidence_s: how long a claim waits at most for the evidence it has asked for; a backend that gives it up says so sooner
     verify_s: how long after a repair the job may take to pass the step where it broke
     watch_s: how long something that is only watched may take to heal
     """
 
     grace_s: float = 2.0
-    evidence_s: float = 25.0
+    evidence_s: float = 80.0
     verify_s: float = 900.0
     watch_s: float = 600.0
     _records: dict[str, Record] = field(default_factory=dict, init=False)
