@@ -1,6 +1,7 @@
 """Finds the few lines of a block that hold one of many words, in one pass over the joined bytes."""
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import BinaryIO
 
 import numpy as np
@@ -26,6 +27,12 @@ class Scan:
             for row, hit in zip(rows.tolist(), hits, strict=True):
                 found.setdefault(row, set()).add(hit[0])
         return starts, found
+
+
+@cache
+def scan_of(words: tuple[str, ...]) -> Scan:
+    """The one scanner of these words: its automaton takes long to build and is only read, so all readings share it."""
+    return Scan(words)
 
 
 def blocks(file: BinaryIO, size: int = 1 << 22) -> Iterator[tuple[int, bytes]]:

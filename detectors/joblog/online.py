@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import msgspec
 
 from detectors.joblog.judge import Judged, judge
-from detectors.joblog.reading import Mark, Reading, Whose
+from detectors.joblog.reading import Mark, Memory, Reading, Whose
 from detectors.joblog.rules import Rules
 from holdfast.events import Change, Changes, Finding, Lines, Observation, Steps
 from holdfast.faults import Action, Fault, Judgement, Perception, Severity, Symptom
@@ -133,18 +133,15 @@ class JobLog:
         return life
 
     def snapshot(self) -> bytes:
-        for reading in self._readings.values():
-            reading.close()
-        marks = {job: list(reading.marks.items()) for job, reading in self._readings.items()}
-        return msgspec.msgpack.encode((self._lives, marks))
+        kept = {job: reading.memory() for job, reading in self._readings.items()}
+        return msgspec.msgpack.encode((self._lives, kept))
 
     def restore(self, memory: bytes) -> None:
-        form = tuple[dict[str, _Life], dict[str, list[tuple[tuple[str, str, str, str], Mark]]]]
-        self._lives, marks = msgspec.msgpack.decode(memory, type=form)
+        self._lives, kept = msgspec.msgpack.decode(memory, type=tuple[dict[str, _Life], dict[str, Memory]])
         self._readings = {}
-        for job, kept in marks.items():
+        for job, known in kept.items():
             reading = self._readings[job] = Reading(self._rules)
-            reading.marks = dict(kept)
+            reading.recall(known)
 
 
 def _action(told: Judged) -> Action:

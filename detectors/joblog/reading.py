@@ -10,7 +10,7 @@ import numpy as np
 from detectors.joblog.prefix import Bare, bare, rank_in
 from detectors.joblog.rules import Meaning, Rules
 from detectors.joblog.tracebacks import EXCEPTION, HEADER, Reader, normalised, signature
-from detectors.scan import Scan
+from detectors.scan import scan_of
 
 MOST_MARKS = 4096
 MOST_OPEN = 4096
@@ -84,13 +84,25 @@ def whose(name: str) -> Whose:
     )
 
 
+class Memory(msgspec.Struct):
+    """A reading as it is kept, what is open of it included: going on from it changes nothing."""
+
+    marks: list[tuple[tuple[str, str, str, str], Mark]] = []
+    opened: list[tuple[str, Reader, Bare, float]] = []
+    ended: dict[str, int] = {}
+    steps: dict[str, list[int]] = {}
+    lines: int = 0
+    ranks: list[int] = []
+    nodes: list[str] = []
+
+
 class Reading:
     """What has been understood of a job's output so far; bounded whatever comes."""
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
         own = (HEADER, *_BARE_ERRORS, *_ENDS)
-        self._scan = Scan((*rules.words, *own))
+        self._scan = scan_of((*rules.words, *own))
         self._number = {word: n for n, word in enumerate(self._scan.words)}
         self._header = self._number[HEADER]
         self._known = len(rules.words)
@@ -127,6 +139,19 @@ class Reading:
             if not file or stream.startswith(f"{file}\0"):
                 del self._open[stream]
                 self._finish(stream.split("\0")[0], reader, line, at)
+
+    def memory(self) -> Memory:
+        """What is remembered, to be kept elsewhere."""
+        opened = [(stream, *open_) for stream, open_ in self._open.items()]
+        steps = {file: list(last) for file, last in self.steps.items()}
+        return Memory(list(self.marks.items()), opened, self.ended, steps, self.lines, sorted(self.ranks), sorted(self.nodes))
+
+    def recall(self, memory: Memory) -> None:
+        """Go on from what was kept."""
+        self.marks, self.ended, self.lines = dict(memory.marks), memory.ended, memory.lines
+        self._open = {stream: (reader, line, at) for stream, reader, line, at in memory.opened}
+        self.steps = {file: deque(last, maxlen=4) for file, last in memory.steps.items()}
+        self.ranks, self.nodes = set(memory.ranks), set(memory.nodes)
 
     def _take(
         self, file: str, number: int, text: str, words: set[int], owner: Whose, where: tuple[bytes, np.ndarray, int]

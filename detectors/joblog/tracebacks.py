@@ -41,63 +41,65 @@ class Raised(msgspec.Struct):
         return f"{own[-1][0].rsplit('/', 1)[-1]}:{own[-1][1]}" if own else ""
 
 
-class Reader:
-    """One traceback as it comes in. `take` says whether the line belonged to it; `root` is asked for at the end."""
+class Reader(msgspec.Struct):
+    """One traceback as it comes in. `take` says whether the line belonged to it; `root` is asked for at the end.
 
-    def __init__(self, line: int) -> None:
-        self.first = line
-        self.raised: list[Raised] = []
-        self.lines: list[tuple[int, str]] = []
-        self._frames: list[tuple[str, int, str]] = []
-        self._inside = True
-        self._blank = 0
+    first: number of its first line; frames, inside, blank: where the reading stands
+    """
+
+    first: int
+    raised: list[Raised] = []
+    lines: list[tuple[int, str]] = []
+    frames: list[tuple[str, int, str]] = []
+    inside: bool = True
+    blank: int = 0
 
     def take(self, number: int, text: str) -> bool:
         """Take the next line of this writer; False: the traceback is over, and the line is not part of it."""
         if len(self.lines) >= MOST_LINES:
             return False
-        belongs = self._body(text) if self._inside else self._between(text)
+        belongs = self._body(text) if self.inside else self._between(text)
         if not belongs:
-            exception = EXCEPTION.match(text) if self._inside else None
+            exception = EXCEPTION.match(text) if self.inside else None
             if exception is None or (":" not in text and not _looks_raised(exception.group(1))):
-                return self._inside and bool(self._note_oddity(number, text))
+                return self.inside and bool(self._note_oddity(number, text))
             self._add(number, exception)
         self.lines.append((number, text[:2000]))
         return True
 
     def _note_oddity(self, number: int, text: str) -> bool:
         # source lines of a wrapped terminal and the like: a few are forgiven
-        self._blank += 1
-        return self._blank < 4 and not text.startswith("[")
+        self.blank += 1
+        return self.blank < 4 and not text.startswith("[")
 
     def _body(self, text: str) -> bool:
         frame = _FRAME.match(text) or _RICH_FRAME.match(text)
         if frame:
-            self._frames.append((frame.group(1), int(frame.group(2)), frame.group(3) or ""))
-            del self._frames[:-64]
+            self.frames.append((frame.group(1), int(frame.group(2)), frame.group(3) or ""))
+            del self.frames[:-64]
         return not text or text[0] in ' \t│╭╰|"' or HEADER in text or text.startswith(_CAUSE)
 
     def _between(self, text: str) -> bool:
         """After an exception's line: its further lines, or the next of the chain."""
         if HEADER in text or text.startswith(_CAUSE):
             if HEADER in text:
-                self._inside, self._frames = True, []
+                self.inside, self.frames = True, []
             elif self.raised:
                 self.raised[-1].carried = False
             return True
         if self.raised and self.raised[-1].carried and _FRAME.match(text):
-            self._inside, self._frames = True, []
+            self.inside, self.frames = True, []
             return self._body(text)
         if not text.strip() or text.startswith(('"""', "^")):
-            self._blank += 1
-            return self._blank <= 3
-        return bool(self.raised) and self.raised[-1].carried and self._blank <= 2
+            self.blank += 1
+            return self.blank <= 3
+        return bool(self.raised) and self.raised[-1].carried and self.blank <= 2
 
     def _add(self, number: int, exception: re.Match[str]) -> None:
         message = exception.group(2) or ""
         carried = bool(_CARRIES.search(f"{exception.group(0)[:400]}"))
-        self.raised.append(Raised(exception.group(1), message[:2000], number, self._frames, carried))
-        self._frames, self._inside, self._blank = [], False, 0
+        self.raised.append(Raised(exception.group(1), message[:2000], number, self.frames, carried))
+        self.frames, self.inside, self.blank = [], False, 0
 
     def root(self) -> Raised | None:
         """The exception that was first: of a chain its start, of one carried from another process the original."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import msgspec
 
 from detectors.has import xid
-from detectors.npd.reading import Noted, Reading
+from detectors.npd.reading import Memory, Noted, Reading
 from detectors.npd.rules import Rules
 from holdfast.events import Changes, Finding, Lines, Observation
 from holdfast.faults import Fault, Judgement, Perception, Severity
@@ -91,13 +91,13 @@ class KernelLog:
             yield msgspec.structs.replace(claim, at=at, cleared=True, evidence=())
 
     def snapshot(self) -> bytes:
-        found = {node: list(reading.found.items()) for node, reading in self._readings.items()}
-        return msgspec.msgpack.encode((self._said, self._claims, found))
+        kept = {node: reading.memory() for node, reading in self._readings.items()}
+        return msgspec.msgpack.encode((self._said, self._claims, kept))
 
     def restore(self, memory: bytes) -> None:
-        form = tuple[int, dict[str, dict[str, Finding]], dict[str, list[tuple[tuple[str, str, str, str], Noted]]]]
-        self._said, self._claims, found = msgspec.msgpack.decode(memory, type=form)
+        form = tuple[int, dict[str, dict[str, Finding]], dict[str, Memory]]
+        self._said, self._claims, kept = msgspec.msgpack.decode(memory, type=form)
         self._readings = {}
-        for node, rows in found.items():
+        for node, known in kept.items():
             reading = self._readings[NodeId(node)] = Reading(self.rules)
-            reading.found = dict(rows)
+            reading.recall(known)

@@ -7,7 +7,7 @@ import msgspec
 from detectors.has import xid
 from detectors.npd.rules import Rule, Rules
 from detectors.npd.stamps import Stamped, stamped
-from detectors.scan import Scan
+from detectors.scan import scan_of
 from holdfast.faults import Action, Fault, NodeAction, Severity
 
 MOST_FINDINGS = 20_000
@@ -41,16 +41,34 @@ class Noted(msgspec.Struct, kw_only=True):
     cleared: bool = False
 
 
+class Memory(msgspec.Struct):
+    """A reading as it is kept, a message of several lines that has begun included: going on from it changes nothing."""
+
+    found: list[tuple[tuple[str, str, str, str], Noted]] = []
+    off_bus: dict[str, tuple[int, list[str]]] = {}
+    dropped: int = 0
+    lines: int = 0
+
+
 class Reading:
     """What a node's log has said; bounded whatever comes. Findings over the bound are counted in `dropped`."""
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
-        self._scan = Scan((*xid.WORDS, *rules.words))
+        self._scan = scan_of((*xid.WORDS, *rules.words))
         self.found: dict[tuple[str, str, str, str], Noted] = {}
         self.dropped = 0
         self.lines = 0
         self._off_bus: dict[str, tuple[int, list[str]]] = {}
+
+    def memory(self) -> Memory:
+        """What is remembered, to be kept elsewhere."""
+        return Memory(list(self.found.items()), self._off_bus, self.dropped, self.lines)
+
+    def recall(self, memory: Memory) -> None:
+        """Go on from what was kept."""
+        self.found, self._off_bus = dict(memory.found), memory.off_bus
+        self.dropped, self.lines = memory.dropped, memory.lines
 
     def feed(self, file: str, first: int, block: bytes) -> None:
         """Take whole lines of one file, in order. first: number of the block's first line, from 1."""
