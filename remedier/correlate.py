@@ -24,12 +24,17 @@ _ITS_OWN_WORD = frozenset({"process.exit_code", "process.abort"})
 _BY_ITSELF = -15
 _UNDECIDED = -8
 
+# What another monitor says (detectors/alerts.py) is a hint: whatever was seen here explains more.
+_OUTSIDE = "outside_alert"
+
 # Claims about a source of telemetry say nothing of the job's own fault.
 _APART = frozenset({Perception.HEARTBEAT_LOST})
 
 
 def depth(finding: Finding) -> int:
     """How near the root a finding is; the largest of an incident's findings gives it its verdict."""
+    if finding.cause == _OUTSIDE:
+        return 0
     deep = _DEPTH[finding.perception]
     if finding.check in _ITS_OWN_WORD:
         deep += _BY_ITSELF

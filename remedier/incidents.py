@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 
 from holdfast.events import Finding, Order, Outcome, Request, Tick, Transition
-from holdfast.faults import Action, Judgement, Severity, Symptom, Verb
+from holdfast.faults import Action, Fault, Judgement, Perception, Severity, Symptom, Verb
 from holdfast.incident import ENDED, Incident, State, Trigger
+from holdfast.topology import Kind
 from holdfast.verdict import Verdict
 from remedier.correlate import key, place
 from remedier.history import History
@@ -70,8 +71,11 @@ class Book:
                 yield self._open(finding)
         elif record.state in _UNSETTLED:
             yield self._join(record, finding)
-        elif record.state is State.VERIFYING and self._is_new(record, finding):
-            yield self._recur(record, finding)
+        elif record.state is State.VERIFYING:
+            if self._is_new(record, finding):
+                yield self._recur(record, finding)
+        elif finding.severity in _OPENS:
+            yield from self._meanwhile(record, finding)
 
     def on_request(self, request: Request) -> Iterator[Transition | Outcome]:
         """Do what a person asks, once for each request; what cannot be is an outcome with the reason."""
@@ -114,7 +118,11 @@ class Book:
             record.settle_in_s = min(wait_s, left_s)
         elif outcome.done:
             yield self._acted(record, verb, outcome)
+            yield from self._heard_meanwhile(record)
         else:
+            for finding in record.later.values():
+                record.join(finding)
+            record.later.clear()
             trigger = Trigger.HELD if outcome.held else Trigger.REFUSED if outcome.refused else Trigger.FAILED
             yield self._move(record, trigger, note=outcome.note)
 
@@ -189,11 +197,33 @@ class Book:
         return self._move(record, Trigger.CLAIMED, wants=wants, **_known(record, finding))
 
     def _recur(self, record: Record, finding: Finding) -> Transition:
+        # another fault than the one that was repaired begins at the foot of the ladder
+        another = finding.judgement is Judgement.CULPRIT and finding.fault not in (Fault.UNKNOWN, record.incident.verdict.fault)
+        tries = 0 if another else record.incident.tries
         record.findings.clear()
         record.asked = False
         record.join(finding)
         record.settle_in_s = self.evidence_s if finding.wants else self.grace_s
-        return self._move(record, Trigger.RECURRED, wants=finding.wants, **_known(record, finding))
+        return self._move(record, Trigger.RECURRED, wants=finding.wants, tries=tries, **_known(record, finding))
+
+    def _meanwhile(self, record: Record, finding: Finding) -> Iterator[Transition]:
+        """What comes while an order is under way, or a person is waited for, opens nothing and is not lost."""
+        if record.state is State.RECOVERING:
+            # processes say much on their way out; a fault of a machine is there still when the order is done
+            if finding.perception is Perception.NODE_FAULT and not _moved_away(record.incident, finding):
+                record.keep(finding)
+        else:
+            record.join(finding)
+            yield self._move(record, Trigger.CLAIMED, **_known(record, finding))
+
+    def _heard_meanwhile(self, record: Record) -> Iterator[Transition]:
+        found = [finding for finding in record.later.values() if not _moved_away(record.incident, finding)]
+        record.later.clear()
+        for finding in found:
+            if record.state is State.VERIFYING:
+                yield self._recur(record, finding)
+            elif record.state in _UNSETTLED:
+                yield self._join(record, finding)
 
     def _clear(self, record: Record, finding: Finding) -> Iterator[Transition]:
         repaired = record.state is State.VERIFYING and record.incident.verb is not None
@@ -263,6 +293,12 @@ def _said_by(request: Request) -> str:
 
 def _refused(request: Request, at: float, note: str) -> Outcome:
     return Outcome(at=at, order=f"{request.id}/{request.verb}/0", done=False, refused=True, note=note)
+
+
+def _moved_away(incident: Incident, finding: Finding) -> bool:
+    """Whether a finding is about a node that the incident's order takes the job away from."""
+    node = finding.target.node or (finding.target.id if finding.target.kind is Kind.NODE else "")
+    return incident.verb in (Verb.REPLACE, Verb.RESUBMIT) and node != "" and node in {t.node or t.id for t in incident.targets}
 
 
 def _known(record: Record, finding: Finding) -> dict[str, Any]:

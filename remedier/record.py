@@ -22,12 +22,14 @@ class Record(msgspec.Struct, kw_only=True):
     settle_in_s: how long to wait from the next tick until a decision; None: `settle_at` stands
     settle_at: when a decision is due with whatever is known by then, Unix seconds
     due_at: when waiting for the job to step, or for what is watched to heal, ends, Unix seconds
+    later: findings of other faults that came while an order was under way, to be looked at when it is done
     moves: how many transitions it has had; asked: whether evidence was asked for in this round
     """
 
     key: str
     incident: Incident
     findings: dict[str, Finding] = {}
+    later: dict[str, Finding] = {}
     settle_in_s: float | None = None
     settle_at: float = 0.0
     due_at: float = 0.0
@@ -44,8 +46,15 @@ class Record(msgspec.Struct, kw_only=True):
         if len(self.findings) > MOST_FINDINGS:
             del self.findings[min(self.findings, key=lambda claim: depth(self.findings[claim]))]
 
+    def keep(self, finding: Finding) -> None:
+        """Note a finding for when the order that is under way is done."""
+        self.later[claim_of(finding)] = finding
+        while len(self.later) > MOST_FINDINGS:
+            del self.later[next(iter(self.later))]
+
     def clear(self, finding: Finding) -> bool:
         """Take a claim back; return whether none is left."""
+        self.later.pop(claim_of(finding), None)
         return self.findings.pop(claim_of(finding), None) is not None and not self.findings
 
     def best(self) -> Finding:

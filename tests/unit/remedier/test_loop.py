@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from holdfast.events import Event, Finding, Order, Outcome, Tick, Transition
 from holdfast.faults import Fault, Judgement, Perception, Symptom, Verb
 from holdfast.incident import State
-from holdfast.topology import JobId, rank_of
+from holdfast.topology import JobId, Kind, Target, rank_of
 from remedier.guards import Budget, Mode, NoProgress, Permission
 from remedier.incidents import Book
 from remedier.planner import Ladder
@@ -215,3 +215,48 @@ def test_a_book_that_is_kept_and_given_back_goes_on_the_same(events: list[tuple[
             other.book = Book()
             other.book.restore(memory)
     assert one.said == other.said
+
+
+def node_fault(at: float, node: str, *, cleared: bool = False) -> Finding:
+    target = Target(Kind.DEVICE, "0000:1b:00", node=node)
+    return finding(
+        at, check="xid.79", fault=Fault.GPU_HW, target=target, perception=Perception.NODE_FAULT, symptom=Symptom.NONE, detail={},
+        cleared=cleared,
+    )  # fmt: skip
+
+
+def crashed_on(node: str) -> Loop:
+    """A loop in which rank 3 has crashed on a node and its job is being restarted."""
+    loop = Loop()
+    loop.tick(1)
+    loop.publish(finding(1.0, target=rank_of("j", 3, node=node)))
+    loop.tick(0.1)
+    loop.tick(3)
+    assert loop.state() is State.RECOVERING
+    return loop
+
+
+def test_a_machines_fault_that_is_told_while_an_order_is_under_way_is_not_lost() -> None:
+    loop = crashed_on("n1")
+    loop.publish(node_fault(loop.now + 0.5, "n1"))
+    repaired(loop)
+    loop.tick(0.1)
+    loop.tick(3)
+    assert [order.targets for order in loop.orders()] == [(rank_of("j", 3, node="n1"),), (node_fault(0.0, "n1").target,)]
+
+
+def test_one_that_went_away_before_the_order_was_done_is_over() -> None:
+    loop = crashed_on("n1")
+    loop.publish(node_fault(loop.now + 0.5, "n1"))
+    loop.publish(node_fault(loop.now + 0.6, "n1", cleared=True))
+    repaired(loop)
+    loop.tick(3)
+    assert (loop.state(), [order.verb for order in loop.orders()]) == (State.VERIFYING, [Verb.RESTART])
+
+
+def test_what_the_old_processes_say_while_they_are_ended_is_no_news() -> None:
+    loop = crashed_on("n1")
+    loop.publish(finding(loop.now + 0.5, check="process.exit_code", target=rank_of("j", 0, node="n2")))
+    repaired(loop)
+    loop.tick(3)
+    assert loop.state() is State.VERIFYING
