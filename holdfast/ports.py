@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from holdfast.events import Event, Finding, Observation, Order, Outcome, Request, Transition
+from holdfast.incident import Incident
 from holdfast.verdict import Verdict
 
 
@@ -94,6 +95,13 @@ class Scraped(Protocol):
     """An exporter that is asked instead of telling: its page is served at `/metrics`."""
 
     def page(self) -> bytes: ...
+
+
+@runtime_checkable
+class Resuming(Protocol):
+    """An exporter that is told, when the service starts again, of the incidents that are not resolved."""
+
+    def resume(self, incidents: Sequence[Incident]) -> None: ...
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ import structlog
 from aiohttp import web
 
 from holdfast.api.actions import Actions
+from holdfast.api.alerts import AlertDoor
 from holdfast.api.app import application
 from holdfast.api.ingest import Ingest
 from holdfast.api.tokens import Tokens
@@ -19,8 +20,9 @@ from holdfast.assembly import Parts, assemble
 from holdfast.board import Board
 from holdfast.config import Config
 from holdfast.events import Order, Request, Said
+from holdfast.incident import State
 from holdfast.journal import Journal
-from holdfast.ports import Relaying
+from holdfast.ports import Relaying, Resuming
 from holdfast.preview import Twin
 from holdfast.replay import replay
 
@@ -51,7 +53,10 @@ class Service:
         )
         board = Board()
         self.actions = Actions(self._wake.set, board=board, preview=self._preview, now=time.time)
-        self.parts: Parts = assemble(config, journal=self.journal, collectors=(self.ingest, self.actions), board=board)
+        self.alerts = AlertDoor(self._wake.set, now=time.time)
+        self.parts: Parts = assemble(
+            config, journal=self.journal, collectors=(self.ingest, self.actions, self.alerts), board=board
+        )
         self._twin = Twin(config, self.parts.pipeline)
         self.tokens = Tokens(config.tokens)
         self._at = 0.0
@@ -67,6 +72,10 @@ class Service:
         for order in orders:
             for backend in self.parts.backends.values():
                 backend.submit(order)
+        standing = [i for i in self.parts.board.incidents.values() if i.state is not State.RESOLVED]
+        for exporter in self.parts.exporters.values():
+            if isinstance(exporter, Resuming):
+                exporter.resume(standing)
         if done.steps:
             log.info("recovered", steps=done.steps, unsettled=[order.id for order in orders])
 
@@ -103,7 +112,7 @@ class Service:
     def _application(self) -> web.Application:
         return application(
             tokens=self.tokens, ingest=self.ingest, board=self.parts.board, actions=self.actions, about=self._about,
-            metrics=self.parts.metrics,
+            metrics=self.parts.metrics, alerts=self.alerts,
         )  # fmt: skip
 
     def _about(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import msgspec
 from aiohttp import web
 
 from holdfast.api.actions import ActionAnswer, ActionBody, Actions
+from holdfast.api.alerts import AlertAnswer, AlertBody, AlertDoor
 from holdfast.api.ingest import MOST_BYTES, Answer, Ingest
 from holdfast.api.page_files import add_page
 from holdfast.api.records import Batch
@@ -88,14 +89,15 @@ class Face:
 
 def application(
     *, tokens: Tokens, board: Board, ingest: Ingest | None = None, actions: Actions | None = None,
-    about: Callable[[], dict[str, Any]] = dict, metrics: Callable[[], bytes] = bytes, more: Sequence[Route] = (),
+    alerts: AlertDoor | None = None, about: Callable[[], dict[str, Any]] = dict, metrics: Callable[[], bytes] = bytes,
+    more: Sequence[Route] = (),
 ) -> web.Application:  # fmt: skip
     """Build the application; it holds no state of its own.
 
-    more: further routes, such as those of doors that only some services have
+    ingest, actions, alerts: the doors this service has; more: further routes
     """
     face = Face(board, about=about, metrics=metrics)
-    routes = [*_reading(face), *_taking(ingest, actions), *more]
+    routes = [*_reading(face), *_taking(ingest, actions, alerts), *more]
     document = msgspec.json.encode(openapi(routes))
 
     async def described(request: web.Request) -> web.Response:
@@ -121,7 +123,7 @@ def _reading(face: Face) -> list[Route]:
     ]
 
 
-def _taking(ingest: Ingest | None, actions: Actions | None) -> list[Route]:
+def _taking(ingest: Ingest | None, actions: Actions | None, alerts: AlertDoor | None) -> list[Route]:
     wrong = {
         413: "too large", 422: "the body is wrong; the message names the field", 429: "too much is waiting",
         503: "not committed in time",
@@ -131,6 +133,11 @@ def _taking(ingest: Ingest | None, actions: Actions | None) -> list[Route]:
         found.append(Route(
             method="POST", path="/api/v1/ingest", handler=ingest.receive, summary="A batch of an agent", role=Role.AGENT,
             takes=Batch, gives=Answer, fails=wrong,
+        ))  # fmt: skip
+    if alerts is not None:
+        found.append(Route(
+            method="POST", path="/api/v1/alerts", handler=alerts.receive, summary="Alerts of an Alertmanager, its webhook of version 4",
+            role=Role.ACT, takes=AlertBody, gives=AlertAnswer, fails=wrong,
         ))  # fmt: skip
     if actions is not None:
         found.append(Route(

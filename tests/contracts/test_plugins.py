@@ -1,6 +1,8 @@
 """What every registered plugin has to be; a new one is tested here by its line in pyproject.toml alone."""
 
 import copy
+import socket
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.events import (
+    Alert,
+    Alerts,
     Beat,
     Beats,
     Change,
@@ -28,13 +32,15 @@ from holdfast.events import (
 )
 from holdfast.faults import Judgement, Severity, Verb
 from holdfast.plugins import installed, make
-from holdfast.ports import Input
+from holdfast.ports import Closing, Input
 from holdfast.topology import JobId, Kind, NodeId, Target, job_of, rank_of
+from tests.unit.exporters.receiver import CLOSED, REPAIRED
 
 DETECTORS = sorted(installed("detectors"))
 DIAGNOSERS = sorted(installed("diagnosers"))
 BACKENDS = sorted(installed("backends"))
 COLLECTORS = sorted(installed("collectors"))
+EXPORTERS = sorted(installed("exporters"))
 RANKS = 8
 
 
@@ -109,6 +115,10 @@ def broken(job: str) -> Iterator[Observation]:
         dumps=(Dump(target=rank_of(job, 0), name="fr_rank0", data=b"\x80\x02junk"),),
         **where,
     )
+    labels = {"alertname": "GpuXid", "Hostname": f"{job}-n0", "gpu": "3", "severity": "critical"}
+    alert = Alert(fingerprint=f"{job}-3", name="GpuXid", status="firing", labels=labels, starts_at=at)
+    yield Alerts(at=at, alerts=(alert, alert), **where)
+    yield Alerts(at=at + 4, alerts=(msgspec.structs.replace(alert, status="resolved"),), **where)
     yield Changes(at=at + 5, changes=(Change(target=job_of(job), state="failed", at=at + 5, exit_code=1),), **where)
 
 
@@ -176,10 +186,7 @@ def test_input_is_not_altered(name: str) -> None:
     seen = list(broken("j"))
     before = copy.deepcopy(seen)
     run(name, seen)
-    for one, other in zip(seen, before, strict=True):
-        for field in one.__struct_fields__:
-            was, now = getattr(other, field), getattr(one, field)
-            assert np.array_equal(was, now, equal_nan=True) if isinstance(was, np.ndarray) else was == now
+    assert all(same(one, other) for one, other in zip(seen, before, strict=True))
 
 
 @pytest.mark.parametrize("name", DETECTORS)
@@ -259,3 +266,48 @@ def test_a_verb_it_has_not_is_refused_with_the_reason(name: str) -> None:
 @pytest.mark.parametrize("name", COLLECTORS)
 def test_a_collector_answers_at_once_even_when_its_source_is_dead(name: str) -> None:
     assert list(make("collectors", name, {}).poll(1.0)) is not None
+
+
+# The settings without which an exporter cannot be made: PEER stands for a server's address, FILE for a secret's file.
+NEEDS: dict[str, dict[str, str]] = {
+    "alertmanager": {"url": "PEER"},
+    "grafana": {"url": "PEER", "token_file": "FILE"},
+    "otlp": {"endpoint": "PEER"},
+    "prometheus": {},
+    "webhook": {"url": "PEER", "secret_file": "FILE"},
+}
+
+
+@pytest.mark.parametrize("name", EXPORTERS)
+@pytest.mark.parametrize("listens", [pytest.param(True, id="silent"), pytest.param(False, id="dead")])
+def test_an_exporter_is_not_held_up_by_its_peer_alters_nothing_and_can_be_ended(
+    tmp_path: Path, name: str, listens: bool
+) -> None:
+    assert name in NEEDS, f"add a row for {name!r} to NEEDS: the settings without which it cannot be made"
+    (tmp_path / "secret").write_text("s3cret")
+    before = set(threading.enumerate())
+    with socket.socket() as peer:
+        peer.bind(("127.0.0.1", 0))
+        if listens:
+            peer.listen(1)  # takes connections and never says a word
+        words = {"PEER": f"http://127.0.0.1:{peer.getsockname()[1]}/", "FILE": str(tmp_path / "secret")}
+        exporter = make("exporters", name, {key: words[value] for key, value in NEEDS[name].items()})
+        events: list[Any] = [*broken("j"), *run("processes", broken("j")), *REPAIRED, *CLOSED]
+        events.append(Order(at=1.0, id="i7/replace/1", incident="i7", job=JobId("j"), verb=Verb.REPLACE))
+        kept = [copy.deepcopy(event) for event in events]
+        for _ in range(100):  # were each held up by the peer, this would take hours
+            for event in events[-20:]:
+                exporter.export(event)
+        for event in events:
+            assert exporter.export(event) is None
+    for event, was in zip(events, kept, strict=True):
+        assert same(event, was)
+    if isinstance(exporter, Closing):
+        exporter.close(20.0)
+    assert set(threading.enumerate()) <= before
+
+
+def same(event: Any, other: Any) -> bool:
+    """Whether two events are equal, arrays and their NaN included."""
+    pairs = [(getattr(event, field), getattr(other, field)) for field in event.__struct_fields__]
+    return all(np.array_equal(a, b, equal_nan=True) if isinstance(a, np.ndarray) else a == b for a, b in pairs)

@@ -128,3 +128,21 @@ async def test_nodes_tell_their_job_and_their_troubles(api: Api) -> None:
     _, shown = await api.get("/api/v1/nodes")
     (node,) = shown["nodes"]
     assert (node["id"], node["state"], node["job"], node["incidents"]) == ("n1", "ready", "j", ["i1"])
+
+
+async def test_alerts_of_another_monitor_come_in_and_repair_nothing(api: Api) -> None:
+    alert = {
+        "status": "firing", "labels": {"alertname": "NodeDown", "instance": "n1:9100", "severity": "critical"},
+        "annotations": {"summary": "n1 is down"}, "startsAt": "2026-11-01T10:00:00Z", "endsAt": "0001-01-01T00:00:00Z", "fingerprint": "f1",
+    }  # fmt: skip
+    body = {"version": "4", "receiver": "holdfast", "alerts": [alert]}
+    assert await api.post("/api/v1/alerts", body, role="read") == (403, {"error": "read:read may not do this"})
+    assert await api.post("/api/v1/alerts", body) == (200, {"alerts": 1})
+    _, shown = await api.get("/api/v1/incidents")
+    assert [(i["check"], i["verdict"]["verdict"], i["verdict"]["fault"], i["orders"]) for i in shown["incidents"]] == [
+        ("alert.NodeDown", "undecided", "host", [])
+    ]
+    resolved = {**alert, "status": "resolved", "endsAt": "2026-11-01T10:05:00Z"}
+    assert (await api.post("/api/v1/alerts", {**body, "alerts": [resolved]}))[0] == 200
+    _, shown = await api.get("/api/v1/incidents")
+    assert [i["state"] for i in shown["incidents"]] == ["resolved"]
