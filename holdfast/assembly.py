@@ -9,8 +9,7 @@ from holdfast.config import Config, ConfigError
 from holdfast.faults import Verb
 from holdfast.pipeline import Journal, Pipeline
 from holdfast.plugins import make
-from holdfast.ports import Backend, Closing, Collector, Detector, Exporter, Planner, Scraped
-
+from holdfast.ports import Backend, Closing, Collector, Delivering, Detector, Exporter, Planner, Scraped, Watching
 
 # An agent or a service that dies while it collects begins again; a claim waits for so many tries.
 _PATIENCE = 4.0
@@ -63,7 +62,17 @@ def assemble(
         journal=journal,
         strict=not live,
     )
+    _watch(telling)
     return Parts(pipeline, board, acting, telling)
+
+
+def _watch(exporters: Mapping[str, Exporter]) -> None:
+    """Have shown what the others could not deliver: a loss is counted where people look."""
+    for watcher in exporters.values():
+        if isinstance(watcher, Watching):
+            for name, exporter in exporters.items():
+                if isinstance(exporter, Delivering):
+                    watcher.watch(name, exporter.delivery)
 
 
 def _made(config: Config, group: str) -> dict[str, Any]:

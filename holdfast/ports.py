@@ -98,6 +98,35 @@ class Scraped(Protocol):
 
 
 @runtime_checkable
+class Lagging(Protocol):
+    """An exporter that shows how late the newest step is."""
+
+    def lag(self, seconds: float) -> None: ...
+
+
+class Line(Protocol):
+    """What an exporter still has to deliver. dropped: what never had its turn."""
+
+    @property
+    def dropped(self) -> int: ...
+
+
+@runtime_checkable
+class Delivering(Protocol):
+    """An exporter that delivers in its own time."""
+
+    @property
+    def delivery(self) -> Line: ...
+
+
+@runtime_checkable
+class Watching(Protocol):
+    """An exporter that shows what others have dropped."""
+
+    def watch(self, name: str, source: Line) -> None: ...
+
+
+@runtime_checkable
 class Resuming(Protocol):
     """An exporter that is told, when the service starts again, of the incidents that are not resolved."""
 

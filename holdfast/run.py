@@ -87,8 +87,7 @@ class Supervisor:
         while True:
             service.keep()
             agent.keep()
-            if not self.settings.quiet:
-                self._tail.copy_to(sys.stdout)
+            self._show_output()
             self._look()
             if self._last.get("over") or self._last.get("stuck") or self.stopped_by is not None:
                 return
@@ -109,8 +108,7 @@ class Supervisor:
             self._stop_job(service, agent)
         agent.wait(5.0)  # it leaves by itself once its job is over and its spool is empty
         agent.end(5.0)
-        if not self.settings.quiet:
-            self._tail.copy_to(sys.stdout)
+        self._show_output()
         self._look()
         service.end(5.0)
 
@@ -188,8 +186,15 @@ class Supervisor:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(msgspec.json.format(msgspec.json.encode(answer), indent=2) + b"\n")
 
+    def _show_output(self) -> None:
+        """The job's own output; whoever reads it may go, the job and its repair go on."""
+        if not self.settings.quiet:
+            with contextlib.suppress(OSError):
+                self._tail.copy_to(sys.stdout)
+
     def _say(self, what: str) -> None:
-        print(f"holdfast: {what}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            print(f"holdfast: {what}", file=sys.stderr, flush=True)
 
 
 def report_of(incident: Incident) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from holdfast.config import Config
 from holdfast.events import Order, Request, Said
 from holdfast.incident import State
 from holdfast.journal import Journal
-from holdfast.ports import Relaying, Resuming
+from holdfast.ports import Lagging, Relaying, Resuming
 from holdfast.preview import Twin
 from holdfast.replay import replay
 
@@ -112,11 +112,17 @@ class Service:
     def _application(self) -> web.Application:
         return application(
             tokens=self.tokens, ingest=self.ingest, board=self.parts.board, actions=self.actions, about=self._about,
-            metrics=self.parts.metrics, alerts=self.alerts,
+            metrics=self._metrics, alerts=self.alerts,
         )  # fmt: skip
 
     def _about(self) -> dict[str, Any]:
         return {"now": self._at, "simulated": False, "mode": self.config.remedier.mode}
+
+    def _metrics(self) -> bytes:
+        for exporter in self.parts.exporters.values():
+            if isinstance(exporter, Lagging):
+                exporter.lag(max(0.0, time.time() - self._at))
+        return self.parts.metrics()
 
     def _preview(self, request: Request) -> list[Said]:
         return self._twin.decide([request])

@@ -146,3 +146,7 @@ async def test_alerts_of_another_monitor_come_in_and_repair_nothing(api: Api) ->
     assert (await api.post("/api/v1/alerts", {**body, "alerts": [resolved]}))[0] == 200
     _, shown = await api.get("/api/v1/incidents")
     assert [i["state"] for i in shown["incidents"]] == ["resolved"]
+
+
+async def test_figures_are_open_and_lead_with_nothing_secret(api: Api) -> None:
+    assert await api.get("/metrics", role="") == (200, "")
