@@ -6,13 +6,16 @@ WORKERS ?= 2
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 
-.PHONY: help demo test test-slow check lint types layers format bench golden lock clean setup setup-test
+.PHONY: help demo demo-job test test-slow check lint types layers format bench dashboards golden lock clean setup setup-test
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-demo: setup     ## four processes train, one hangs, is named, the job is restarted and finishes
-	@$(BIN)/python tools/demo.py
+demo: setup     ## a simulated cluster breaks and is repaired, on a page on loopback
+	@$(BIN)/holdfast demo
+
+demo-job: setup ## four processes train, one hangs, is named, the job is restarted and finishes
+	@$(BIN)/python tools/demo_job.py
 
 test: setup-test lint types layers      ## all checks and every test that is not slow; what CI runs
 	$(PYTEST) -q -m "not slow" -n $(WORKERS) --ignore tests/e2e tests
@@ -38,6 +41,9 @@ format: setup-test      ## mend what ruff can mend by itself
 
 bench: setup-test       ## measure speed and memory
 	$(PYTEST) -q bench --benchmark-only
+
+dashboards: setup       ## write the Grafana dashboards and the Prometheus rules anew
+	$(BIN)/python -m dashboards.generate
 
 golden: setup-test      ## write the golden journals and the outputs shown in docs anew; review the difference like code
 	HOLDFAST_GOLDEN=write $(PYTEST) -q tests/scenarios tests/test_docs.py

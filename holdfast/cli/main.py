@@ -90,12 +90,14 @@ def demo(
     once: Annotated[bool, typer.Option("--once", help="end with the last fault; status 1 if one was missed")] = False,
     seed: Annotated[int, typer.Option("--seed", help="decides what breaks where and when")] = 1,
     report: Annotated[str, typer.Option("--report", help="write the score here, JSON")] = "",
-    speed: Annotated[float, typer.Option("--speed", help="times real time; 0: as fast as it goes")] = 60.0,
+    speed: Annotated[float, typer.Option("--speed", min=0.0, help="at most so many times real time; 0: as fast as it goes")] = 60.0,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="of the page on loopback; 0: a free one")] = 8642,
+    scenario: Annotated[str, typer.Option("--scenario", help="a scenario, TOML, or a name that comes with it")] = "demo",
 ) -> None:
     """Show a simulated cluster that breaks and is repaired. Example: holdfast demo --once --seed 3"""
-    from holdfast.cli.simulate import demo as play
+    from holdfast.cli.demo import demo as play
 
-    raise typer.Exit(play(once=once, seed=seed, report=report, speed=speed))
+    raise typer.Exit(play(once=once, seed=seed, report=report, speed=speed, port=port, scenario=scenario))
 
 
 @config_app.command("check")

@@ -5,6 +5,7 @@ import { draw, attribute } from "./dom.js";
 const LINES_MOST = 200_000;
 const SERIES_MOST = 4_000;
 const POINTS_MOST = 120;
+export const STATE = "holdfast_job_state";
 const LINE = /^(holdfast_(?:job|serving)_\w+)\{(.*)\}\s+(\S+)/;
 const LABEL = /(\w+)="((?:[^"\\]|\\.)*)"/g;
 const ESCAPED = { n: "\n", "\\": "\\", '"': '"' };
@@ -22,13 +23,15 @@ export function parsePage(page) {
   return found;
 }
 
-/** Samples by job: Map(job -> Map(name -> value)), only those that carry no label but the job. */
+/** Samples by job: Map(job -> Map(name -> value)), those that carry no label but the job, and the state it is in. */
 export function ofJobs(samples) {
   const jobs = new Map();
   for (const { name, labels, value } of samples) {
-    if (!name.startsWith("holdfast_job_") || labels.job === undefined || Object.keys(labels).length !== 1) continue;
+    const plain = labels.job !== undefined && Object.keys(labels).length === 1;
+    const state = name === STATE && value === 1;
+    if (!name.startsWith("holdfast_job_") || !(plain || state)) continue;
     if (!jobs.has(labels.job)) jobs.set(labels.job, new Map());
-    jobs.get(labels.job).set(name, value);
+    jobs.get(labels.job).set(name, state ? labels.state : value);
   }
   return jobs;
 }
@@ -78,8 +81,10 @@ export function sparkline() {
 
 /** Draw points into it, oldest left, the least at the bottom. */
 export function redraw(spark, points) {
-  const least = Math.min(...points);
-  const range = Math.max(...points) - least;
+  const most = Math.max(...points);
+  // less than a fiftieth is noise, and is drawn as such
+  const range = Math.max(most - Math.min(...points), Math.abs(most) / 50);
+  const least = (most + Math.min(...points) - range) / 2;
   const across = (n) => ((100 * n) / Math.max(1, points.length - 1)).toFixed(1);
   const down = (value) => (range > 0 ? (18.5 - (17 * (value - least)) / range).toFixed(1) : "10");
   attribute(spark.firstChild, "points", points.map((value, n) => `${across(n)},${down(value)}`).join(" "));

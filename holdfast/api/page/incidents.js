@@ -40,7 +40,7 @@ export class Incidents {
   show(incidents, now) {
     this.now = now;
     this.known = new Map(incidents.map((incident) => [incident.id, incident]));
-    const latest = [...incidents].sort((a, b) => isEnded(a) - isEnded(b) || b.at - a.at || inOrder(b.id, a.id));
+    const latest = [...incidents].sort((a, b) => urgency(a) - urgency(b) || b.at - a.at || inOrder(b.id, a.id));
     this.rows.show(latest.slice(0, ROWS_MOST));
     const left = latest.length - ROWS_MOST;
     text(byId("incidents-note"), latest.length === 0 ? "None so far." : left > 0 ? `The ${left} oldest are not shown.` : "");
@@ -61,6 +61,7 @@ export class Incidents {
     const button = make("button", { type: "button", class: "open", "aria-label": `open incident ${id}` }, "›");
     const cells = ["", "what", "where", "why", "verb", "number", ""].map((name) => make("td", { class: name }));
     cells[0].append(make("span", { class: "pill" }));
+    cells[3].append(make("span", {}));
     cells[6].append(button);
     const row = make("tr", { "data-incident": id }, ...cells);
     row.addEventListener("click", () => this.openDetail(id));
@@ -74,8 +75,8 @@ export class Incidents {
     text(state.firstChild, plain(incident.state));
     text(what, whatOf(incident));
     text(where, whereOf(incident));
-    text(why, whyOf(incident));
-    attribute(why, "title", why.textContent);
+    text(why.firstChild, whyOf(incident));
+    attribute(why, "title", whyOf(incident));
     text(verb, verbOf(incident));
     text(took, span((incident.ended_at ?? this.now) - incident.at));
   }
@@ -92,7 +93,7 @@ export class Incidents {
 
   summary(incident) {
     const pill = make("span", { class: "pill", "data-state": incident.state }, plain(incident.state));
-    const told = [whereOf(incident), `done: ${verbOf(incident)}`, incident.note].filter(Boolean).join(" · ");
+    const told = [whereOf(incident), `action: ${verbOf(incident)}`, incident.note].filter(Boolean).join(" · ");
     return make("p", { class: "summary" }, pill, " ", told);
   }
 
@@ -118,6 +119,11 @@ export class Incidents {
   }
 }
 
+/** 0 for what waits for a person's word, 1 for what is under way, 2 for what was left to a person, 3 for what is over. */
+function urgency({ state }) {
+  return { awaiting_approval: 0, needs_human: 2, resolved: 3 }[state] ?? 1;
+}
+
 function whatOf({ verdict, perception }) {
   const fault = verdict.fault && verdict.fault !== "none" ? plain(verdict.fault) : "not known yet";
   const seen = verdict.symptom && verdict.symptom !== "none" ? verdict.symptom : plain(perception);
@@ -125,7 +131,7 @@ function whatOf({ verdict, perception }) {
 }
 
 function whereOf({ job, targets, verdict }) {
-  const blamed = (verdict.culprits ?? []).map((culprit) => `${culprit.kind} ${culprit.id}`);
+  const blamed = (verdict.culprits ?? []).map(target);
   const named = blamed.length ? blamed : (targets ?? []).filter((one) => one.id !== job).map(target);
   const nodes = [...new Set((targets ?? []).map((one) => one.node).filter(Boolean))].filter((node) => !named.some((name) => name.includes(node)));
   const few = (names) => names.slice(0, TARGETS_MOST).join(", ") + (names.length > TARGETS_MOST ? ` and ${names.length - TARGETS_MOST} more` : "");

@@ -1,8 +1,11 @@
 // Jobs and services as cards: state, step, and each figure with its recent past.
 
 import { Keyed, attribute, make, text } from "./dom.js";
-import { Past, redraw, sparkline } from "./figures.js";
+import { Past, STATE, redraw, sparkline } from "./figures.js";
 import { NOTHING, inOrder, milliseconds, number, percent, plain, seconds } from "./words.js";
+
+// the board knows that a job was started; that it steps is told by its figures
+const STATES = { started: "running" };
 
 // figure -> name on the card, how it is written, what it is
 const OF_JOB = [
@@ -11,16 +14,16 @@ const OF_JOB = [
   ["holdfast_job_step_seconds", "s/step", number, "Seconds of a step, the median of the latest ones"],
   ["holdfast_job_mfu_ratio", "MFU", percent, "Model FLOP/s achieved over the peak of the devices"],
   ["holdfast_job_linearity_ratio", "linearity", percent, "Throughput over the reference scaled to this many devices"],
-  ["holdfast_job_effective_training_ratio", "effective training", percent, "1 - fault time / wall clock"],
+  ["holdfast_job_effective_training_ratio", "eff. training", percent, "1 - fault time / wall clock"],
   ["holdfast_job_effective_training_time_ratio", "ETTR", percent, "The same with checkpoint stalls counted as lost"],
-  ["holdfast_job_gradient_norm", "gradient norm", (value) => number(value, 3), "As the job reports it"],
+  ["holdfast_job_gradient_norm", "grad. norm", (value) => number(value, 3), "As the job reports it"],
 ];
 const OF_SERVICE = [
   ["holdfast_serving_time_to_first_token_seconds", "TTFT", milliseconds, "Time to first token, slowest instance"],
   ["holdfast_serving_time_per_output_token_seconds", "TPOT", milliseconds, "Time per output token, slowest instance"],
   ["holdfast_serving_inter_token_latency_seconds", "ITL", milliseconds, "Inter-token latency, slowest instance"],
-  ["holdfast_serving_requests_waiting", "queue", number, "Requests waiting, all instances"],
-  ["holdfast_serving_requests_running", "running", number, "Requests being served, all instances"],
+  ["holdfast_serving_requests_waiting", "queue", (value) => number(Math.round(value)), "Requests waiting, all instances"],
+  ["holdfast_serving_requests_running", "running", (value) => number(Math.round(value)), "Requests being served, all instances"],
   ["holdfast_serving_tokens_per_second", "tokens/s", number, "Tokens generated per second, all instances"],
   ["holdfast_serving_requests_per_second", "requests/s", number, "Requests finished per second, all instances"],
   ["holdfast_serving_kv_cache_use_ratio", "KV cache", percent, "Share in use, fullest instance"],
@@ -61,7 +64,7 @@ export class Jobs {
 
   update(element, { id, job, figures, serves }) {
     const [swatch, , pill] = element.firstChild.children;
-    const state = job?.state ?? "running";
+    const state = figures.get(STATE) ?? STATES[job?.state] ?? job?.state ?? "running";
     attribute(swatch, "data-colour", this.colours.of(id));
     attribute(pill, "data-state", state);
     text(pill, plain(state));

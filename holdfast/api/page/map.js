@@ -4,10 +4,11 @@ import { Keyed, attribute, make, text } from "./dom.js";
 import { inOrder, plain, span } from "./words.js";
 
 const COLOURS = 8;
+const JOBS_MOST = 4_000;
 const STATES = ["ready", "cordoned", "not_ready", "silent"];
 const MARKS = { cordoned: "–", not_ready: "×", silent: "?" };
 
-/** A colour for each job, kept for as long as the page is open. */
+/** A colour for each job, the same for as long as the page is open. */
 export class Colours {
   constructor() {
     this.given = new Map();
@@ -15,6 +16,7 @@ export class Colours {
 
   of(job) {
     if (!job) return "idle";
+    if (this.given.size > JOBS_MOST) this.given.clear();
     if (!this.given.has(job)) this.given.set(job, this.given.size % COLOURS);
     return this.given.get(job);
   }
@@ -66,8 +68,8 @@ export class ClusterMap {
 
   words(node) {
     const words = [node.id, plain(node.state), node.job ? `job ${node.job}` : "idle"];
-    if (node.reason) words.push(node.reason);
     if (node.open.length) words.push(`incident ${node.open.join(", ")}`);
+    if (node.reason) words.push(node.reason);
     return words.join(", ");
   }
 
@@ -105,7 +107,7 @@ export class ClusterMap {
     const jobs = count(rows, (node) => node.job);
     const states = count(rows, (node) => node.state);
     const entries = [
-      ...[...jobs.keys()].sort(inOrder).map((job) => ({ "data-colour": this.colours.of(job), words: `${job || "idle"} ${jobs.get(job)}` })),
+      ...[...jobs.keys()].sort((a, b) => !a - !b || inOrder(a, b)).map((job) => ({ "data-colour": this.colours.of(job), words: `${job || "idle"} ${jobs.get(job)}` })),
       ...STATES.slice(1).filter((state) => states.has(state)).map((state) => ({ "data-state": state, mark: MARKS[state], words: `${plain(state)} ${states.get(state)}` })),
       { "data-open": "yes", mark: "!", words: "open incident" },
     ];

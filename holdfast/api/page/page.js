@@ -51,11 +51,12 @@ async function round() {
   showMain();
   showAbout(about);
   const open = known.incidents.filter((incident) => !isResolved(incident));
-  map.show(nodes.nodes, { open: new Set(open.map((incident) => incident.id)), now: about.now });
+  const there = nodes.nodes.filter((node) => node.state !== "deleted");
+  map.show(there, { open: new Set(open.map((incident) => incident.id)), now: about.now });
   jobs.remember(figures);
   jobs.show(listed.jobs, figures);
   incidents.show(known.incidents, about.now);
-  showTotals(nodes.nodes, listed.jobs, known.incidents, ettr(listed.jobs, figures.ofJobs));
+  showTotals(there, listed.jobs, known.incidents, ettr(listed.jobs, figures.ofJobs));
 }
 
 function showAbout({ now, simulated, mode, speed, lag_s: lag, seed }) {
@@ -74,7 +75,7 @@ function showTotals(nodes, listed, known, ratio) {
   const live = known.filter((incident) => !isEnded(incident)).length;
   const human = known.filter(needsPerson).length;
   text(byId("total-nodes"), `${nodes.filter((node) => node.state === "ready").length} / ${nodes.length}`);
-  text(byId("total-devices"), number(nodes.reduce((sum, node) => sum + (node.devices || 0), 0)));
+  text(byId("total-devices"), nodes.reduce((sum, node) => sum + (node.devices || 0), 0).toLocaleString("en"));
   text(byId("total-jobs"), `${listed.filter((job) => !ended.has(job.state)).length} / ${listed.length}`);
   text(byId("total-live"), live);
   text(byId("total-human"), human);

@@ -50,7 +50,10 @@ export async function act(verb, incident, key) {
   } catch {
     return { done: false, words: "The service did not answer; it is safe to press again." };
   }
-  if (answer.ok) return { done: true, words: `${verb}: taken down` };
+  if (answer.ok) {
+    const { state, note } = await answer.json().catch(() => ({}));
+    return { done: true, words: [`${verb}: ${state ?? "taken down"}`, note].filter(Boolean).join(", ") };
+  }
   if (answer.status === 401) return { done: false, words: REFUSALS[401] };
   if (answer.status === 403) return { done: false, words: "This token may only look; one with the role act is needed." };
   const told = await answer.json().catch(() => ({}));

@@ -1,4 +1,4 @@
-"""`make demo`: four processes train, one of them hangs; who, why and what was done about it is shown at the end."""
+"""`make demo-job`: four processes train, one of them hangs; who, why and what was done about it is shown at the end."""
 
 import json
 import subprocess
