@@ -12,6 +12,7 @@ from holdfast.verdict import Evidence
 MOST_SOURCES = 65_536
 
 _ENDS = frozenset({"finished", "failed", "stopped"})
+_BEGINS = frozenset({"started", "restarting"})
 
 
 class Source(msgspec.Struct):
@@ -30,6 +31,7 @@ class Heartbeat:
 
     blind_s: when this long passed between two ticks the service itself was away, and every source has its time anew
     forget_s: how long a silent source is remembered
+    An agent whose job is over is not waited for: it leaves when it likes.
     """
 
     consumes = (Received, Changes)
@@ -37,14 +39,15 @@ class Heartbeat:
     def __init__(self, *, silence_s: float = 15.0, blind_s: float = 5.0, forget_s: float = 86_400.0) -> None:
         self.silence_s, self.blind_s, self.forget_s = silence_s, blind_s, forget_s
         self._sources: dict[str, Source] = {}
+        self._over: dict[str, JobId] = {}
         self._now = 0.0
 
     def observe(self, seen: Observation) -> Iterator[Finding]:
-        if isinstance(seen, Changes) and any(c.target.kind is Kind.JOB and c.state in _ENDS for c in seen.changes):
-            # its job is over: its agents may go
-            for name in [name for name, source in self._sources.items() if name == seen.source or source.job == seen.job]:
-                del self._sources[name]
-        if not isinstance(seen, Received):
+        if isinstance(seen, Changes):
+            for change in seen.changes:
+                if change.target.kind is Kind.JOB:
+                    yield from self._on_job(change.state, seen)
+        if not isinstance(seen, Received) or seen.source in self._over:
             return
         source = self._sources.get(seen.source)
         if source is None:
@@ -56,6 +59,24 @@ class Heartbeat:
             source.silent = False
             yield _finding(seen.source, source, self._now, cleared=True, text="it is heard again")
 
+    def _on_job(self, state: str, seen: Changes) -> Iterator[Finding]:
+        """An agent speaks of its own part of the job, anybody else of the whole."""
+        mine = seen.source in self._sources or seen.source in self._over
+        if state in _ENDS:
+            ends = [seen.source] if mine else [name for name, one in self._sources.items() if one.job == seen.job]
+            for name in ends:
+                self._over[name] = seen.job
+                source = self._sources.pop(name, None)
+                if source is not None and source.silent:
+                    yield _finding(name, source, self._now, cleared=True, text=f"its job has {state}")
+            while len(self._over) > MOST_SOURCES:
+                del self._over[next(iter(self._over))]
+        elif state in _BEGINS:
+            for name in [
+                name for name, job in self._over.items() if name == seen.source or (not mine and job == seen.job)
+            ]:
+                del self._over[name]
+
     def tick(self, now: float) -> Iterator[Finding]:
         was_blind = now - self._now > self.blind_s
         self._now = now
@@ -64,6 +85,8 @@ class Heartbeat:
                 source.heard_at = now
             elif now - source.heard_at > self.forget_s:
                 del self._sources[name]
+                if source.silent:
+                    yield _finding(name, source, now, cleared=True, text="it is given up for good")
             elif now - source.heard_at > self.silence_s and not source.silent:
                 source.silent = True
                 source.said += 1
@@ -72,10 +95,11 @@ class Heartbeat:
                 )
 
     def snapshot(self) -> bytes:
-        return msgspec.msgpack.encode((self._now, self._sources))
+        return msgspec.msgpack.encode((self._now, self._sources, self._over))
 
     def restore(self, memory: bytes) -> None:
-        self._now, self._sources = msgspec.msgpack.decode(memory, type=tuple[float, dict[str, Source]])
+        form = tuple[float, dict[str, Source], dict[str, JobId]]
+        self._now, self._sources, self._over = msgspec.msgpack.decode(memory, type=form)
 
 
 def _finding(name: str, source: Source, at: float, *, cleared: bool, text: str) -> Finding:

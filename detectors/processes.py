@@ -119,14 +119,16 @@ class Processes:
             for process in job.processes.values():
                 if process.state == "gone" and not process.claimed:
                     yield from self._gone(job, process, name)
-            yield _claim(job, self._job_failed(job, change, name))
+            if f"job.failed {change.target}" not in job.claims:  # an agent that begins anew says it again
+                yield _claim(job, self._job_failed(job, change, name))
 
     def _on_process(self, job: Job, change: Change, name: JobId) -> Iterator[Finding]:
         key = str(change.target)
         old = job.processes.get(key)
-        if old is not None and old.state == change.state and change.state in ("exited", "gone"):
-            return
         wchan = str(change.detail.get("wchan", ""))
+        if old is not None and old.state == change.state:  # an agent that begins anew says it again
+            old.wchan = wchan or old.wchan
+            return
         process = Process(change.target, change.state, change.at, wchan)
         job.processes[key] = process
         if old is not None and old.claimed and change.state == "running":
@@ -172,6 +174,10 @@ class Processes:
         if job.failed and 0 <= change.at - job.failed_at <= _VICTIM_S:
             return
         process.claimed = _check(change)
+        if job.failed and 0 < job.failed_at - change.at <= _VICTIM_S:  # heard of later, but it was first
+            for claim in list(job.claims.values()):
+                if claim.symptom is Symptom.CRASH and claim.target.kind is Kind.RANK:
+                    yield from _withdraw(job, change.at, check=claim.check, target=claim.target)
         if not job.failed or change.at < job.failed_at:
             job.failed_at, job.signal = change.at, change.signal
         job.failed.append(process.target.id)

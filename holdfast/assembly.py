@@ -93,12 +93,15 @@ def _remedier(config: Config) -> tuple[Any, Planner]:
         mode, jobs = Mode(table.mode), {job: Mode(mode) for job, mode in table.jobs.items()}
     except (PlaybookError, ValueError) as error:
         raise ConfigError(f"[remedier]: {error}") from error
-    book = Book(grace_s=table.settle_s, evidence_s=_PATIENCE * table.evidence_s, verify_s=table.verify_s)
+    book = Book(
+        grace_s=table.settle_s, evidence_s=_PATIENCE * table.evidence_s, verify_s=table.verify_s, approval_s=table.approval_s
+    )
     planner: Planner = Ladder(playbook=playbook, ladder=ladder, grace_s=table.grace_s, evidence_s=table.evidence_s)
-    planner = NoProgress(inner=Avoid(inner=planner), most=table.no_progress)
+    planner = NoProgress(inner=planner, most=table.no_progress)
     # what is refused for its mode has cost nothing, so the budget and the breaker count only what is let through
     planner = Permission(inner=planner, mode=mode, jobs=jobs)
     planner = Budget(inner=planner, most=table.budget, per_s=table.budget_per_s)
-    return book, Breaker(inner=planner, most=table.breaker, per_s=table.breaker_per_s)
+    planner = Breaker(inner=planner, most=table.breaker, per_s=table.breaker_per_s)
+    return book, Avoid(inner=planner)  # the outermost: it sees only what is really done
 
 

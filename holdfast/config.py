@@ -58,6 +58,7 @@ class Remedier(Table):
     settle_s: float = 2.0
     evidence_s: float = 20.0
     verify_s: float = 900.0
+    approval_s: float = 3600.0
     budget: int = 10
     budget_per_s: float = 3600.0
     no_progress: int = 3

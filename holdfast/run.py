@@ -152,6 +152,7 @@ class Supervisor:
         ]
         options += ["--job", self.job, "--node", socket.gethostname(), "--agent", socket.gethostname()]
         options += ["--nproc", str(s.nproc)] if s.nproc else []
+        options += ["--own-status"]  # an agent that ends otherwise than with 0 is started again
         return [sys.executable, "-m", "ftagent", "run", *options, "--", *s.command]
 
     def _token(self, role: str) -> Path:

@@ -14,7 +14,7 @@ from holdfast.verdict import Verdict
 from remedier.correlate import key, place
 from remedier.history import History
 from remedier.lifecycle import advance
-from remedier.record import Record, targets_of, verdict_of
+from remedier.record import Record, claim_of, targets_of, verdict_of
 
 _OPENS = frozenset({Severity.FATAL, Severity.ERROR})
 _STEPS_PROVE = frozenset({Symptom.HANG, Symptom.CRASH, Symptom.LOSS, Symptom.SLOW})
@@ -44,6 +44,7 @@ class Book:
     grace_s: how long a claim waits for others that explain it before anything is decided
     evidence_s: how long a claim waits at most for the evidence it has asked for; a backend that gives it up says so sooner
     verify_s: how long after a repair the job may take to pass the step where it broke
+    approval_s: how long an order waits for a person's word
     watch_s: how long something that is only watched may take to heal
     """
 
@@ -51,6 +52,7 @@ class Book:
     evidence_s: float = 80.0
     verify_s: float = 900.0
     watch_s: float = 600.0
+    approval_s: float = 3600.0
     _records: dict[str, Record] = field(default_factory=dict, init=False)
     _history: History = field(default_factory=History, init=False)
     _opened: int = field(default=0, init=False)
@@ -62,7 +64,7 @@ class Book:
         if finding.check in (PROGRESS, FINISHED):
             yield from self._on_news(finding)
             return
-        record = self._records.get(key(finding))
+        record = self._records.get(self._key(finding))
         if finding.cleared:
             if record is not None:
                 yield from self._clear(record, finding)
@@ -107,7 +109,7 @@ class Book:
 
     def on_outcome(self, outcome: Outcome) -> Iterator[Transition]:
         """Move an incident by what became of its order; a late outcome changes nothing."""
-        incident, verb, _ = outcome.order.rsplit("/", 2)
+        incident, verb, _ = (*outcome.order.rsplit("/", 2), "", "")[:3]  # an agent may say what it likes
         record = self._by_id(incident)
         if record is None:
             return
@@ -124,6 +126,8 @@ class Book:
                 record.join(finding)
             record.later.clear()
             trigger = Trigger.HELD if outcome.held else Trigger.REFUSED if outcome.refused else Trigger.FAILED
+            if outcome.held:
+                record.due_at = self._now + self.approval_s
             yield self._move(record, trigger, note=outcome.note)
 
     def on_tick(self, tick: Tick) -> Iterator[Transition]:
@@ -135,6 +139,8 @@ class Book:
                 record.settle_at, record.settle_in_s = tick.at + record.settle_in_s, None
             if record.state in _UNSETTLED and record.settle_at <= tick.at:
                 yield self._diagnose(record)
+            elif record.state is State.AWAITING_APPROVAL and record.due_at <= tick.at:
+                yield self._move(record, Trigger.EXPIRED, note=f"nobody has approved it in {self.approval_s:.0f} s")
             elif record.state is State.VERIFYING and record.due_at <= tick.at:
                 # what was only watched and said no more is over; a repaired job that does not step is not repaired
                 trigger = Trigger.EXPIRED if record.incident.verb else Trigger.CLEARED
@@ -176,13 +182,22 @@ class Book:
 
     # --- the moves
 
+    def _key(self, finding: Finding) -> str:
+        """Where a finding belongs. A machine that breaks while its job waits for a person is a matter of its own."""
+        usual = key(finding)
+        if finding.perception is not Perception.NODE_FAULT or not finding.job:
+            return usual
+        own, job = f"{usual}: {place(finding.target)}", self._records.get(usual)
+        waits = job is not None and job.state is State.NEEDS_HUMAN and claim_of(finding) not in job.findings
+        return own if waits or own in self._records else usual
+
     def _open(self, finding: Finding) -> Transition:
         self._opened += 1
         incident = Incident(
             id=f"i{self._opened}", at=finding.at, job=finding.job, perception=finding.perception,
             check=finding.check, verdict=verdict_of((finding,)),
         )  # fmt: skip
-        record = Record(key=key(finding), incident=incident)
+        record = Record(key=self._key(finding), incident=incident)
         self._records[record.key] = record
         return self._join(record, finding)
 

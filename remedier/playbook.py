@@ -59,7 +59,7 @@ class Playbook:
         file = Path(path) if path else resources.files("remedier") / "playbook.toml"
         try:
             return cls(msgspec.convert(tomllib.loads(file.read_text(encoding="utf-8")), _File).row)
-        except (OSError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
             raise PlaybookError(f"playbook {file}: {error}") from error
 
     def decide(self, incident: Incident) -> Row:

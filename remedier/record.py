@@ -21,7 +21,7 @@ class Record(msgspec.Struct, kw_only=True):
     findings: those that joined it, bounded, by (check, target) so that a repeat replaces its elder
     settle_in_s: how long to wait from the next tick until a decision; None: `settle_at` stands
     settle_at: when a decision is due with whatever is known by then, Unix seconds
-    due_at: when waiting for the job to step, or for what is watched to heal, ends, Unix seconds
+    due_at: when waiting for the job to step, for what is watched to heal, or for approval ends, Unix seconds
     later: findings of other faults that came while an order was under way, to be looked at when it is done
     moves: how many transitions it has had; asked: whether evidence was asked for in this round
     """

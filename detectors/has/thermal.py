@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import msgspec
 import numpy as np
 
-from detectors.peers import robust_z
+from detectors.peers import LEAST, robust_z
 from holdfast.events import Finding, Observation, Samples
 from holdfast.faults import Action, Fault, NodeAction, Perception
 from holdfast.topology import JobId, Target
@@ -40,12 +40,16 @@ class Thermal:
         if not isinstance(seen, Samples) or "gpu.temp_c" not in seen.signals:
             return
         heat = seen.values[:, seen.signals.index("gpu.temp_c")]
+        if np.isfinite(heat).sum() < LEAST:
+            return  # nobody to compare with: neither hot nor cool again
         has_clock = "gpu.sm_clock_hz" in seen.signals
         clock = seen.values[:, seen.signals.index("gpu.sm_clock_hz")] if has_clock else np.full(len(heat), np.nan)
         odd = (robust_z(heat, floor=0.03) > self.z) & (heat >= self.hot_c)
-        slow = (robust_z(clock, floor=0.01) < -self.z) & (clock < self.slow_ratio * np.nanmedian(clock)) if has_clock else odd & False
+        slow = (robust_z(clock, floor=0.01) < -self.z) & (clock < self.slow_ratio * _middle(clock)) if has_clock else odd & False
+        usual = f"{_middle(heat):.0f} C, {_middle(clock) / 1e6:.0f} MHz"
         for n, target in enumerate(seen.targets):
-            usual = f"{np.nanmedian(heat):.0f} C, {np.nanmedian(clock) / 1e6:.0f} MHz"
+            if not np.isfinite(heat[n]):
+                continue  # a reading that is missing is no cool one
             text = f"{heat[n]:.0f} C, clock {clock[n] / 1e6:.0f} MHz; its peers: {usual}"
             # a slow clock on a cool device is somebody's limit, not heat: both or heat alone is claimed
             yield from self._judge(target, bool(odd[n] or (slow[n] and heat[n] >= self.hot_c)), text, seen)
@@ -84,3 +88,8 @@ class Thermal:
 
     def restore(self, memory: bytes) -> None:
         self._said, self._devices = msgspec.msgpack.decode(memory, type=tuple[int, dict[str, Warmth]])
+
+
+def _middle(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else float("nan")

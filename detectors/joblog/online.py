@@ -18,11 +18,15 @@ _OWN_FAULTS = frozenset({Fault.USER_CODE, Fault.WORKLOAD})
 
 
 class _Life(msgspec.Struct):
-    """One job's attempt. failed_at: by the agent's clock, 0.0 while it runs; node: of the agent that said so."""
+    """One job's attempt.
+
+    failed_at: by the agent's clock, 0.0 while it runs; due: to be judged, at due_at by the service's clock, 0.0 not set yet
+    """
 
     attempt: int = 0
     failed_at: float = 0.0
     due: bool = False
+    due_at: float = 0.0
     claim: Finding | None = None
     said: int = 0
     started: bool = False
@@ -57,8 +61,10 @@ class JobLog:
 
     def tick(self, now: float) -> Iterator[Finding]:
         for name, life in self._lives.items():
-            if life.due and now - life.failed_at >= self.settle_s:
-                life.due = False
+            if life.due and not life.due_at:  # an agent's clock that is ahead must not put the verdict off
+                life.due_at = min(now, life.failed_at) + self.settle_s
+            if life.due and now >= life.due_at:
+                life.due, life.due_at = False, 0.0
                 finding = self._finding(JobId(name), life)
                 if finding is not None:
                     life.claim = finding
@@ -70,7 +76,9 @@ class JobLog:
         block = ("\n".join(line.replace("\n", " ") for line in seen.lines) + "\n").encode("utf-8", "replace")
         owner = Whose(rank=-1 if seen.rank is None else seen.rank, node=seen.node)
         name = f"{seen.node}:{seen.file}" if seen.node else seen.file
-        self._readings.setdefault(seen.job, Reading(self._rules)).feed(name, seen.first, block, owner)
+        if seen.job not in self._readings:
+            self._readings[seen.job] = Reading(self._rules)
+        self._readings[seen.job].feed(name, seen.first, block, owner)
 
     def _on_steps(self, life: _Life, seen: Steps) -> Iterator[Finding]:
         if len(seen.steps):

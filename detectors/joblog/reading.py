@@ -108,6 +108,7 @@ class Reading:
         self._known = len(rules.words)
         self._ends = {self._number[word] for word in _ENDS}
         self._open: dict[str, tuple[Reader, Bare, float]] = {}
+        self._times: dict[int, float] = {}  # row of the present block -> the time it names
         self.marks: dict[tuple[str, str, str, str], Mark] = {}
         self.ended: dict[str, int] = {}
         self.steps: dict[str, deque[int]] = {}
@@ -119,6 +120,7 @@ class Reading:
         """Take lines of one file, in order. first: number of the block's first line, from 1."""
         owner = owner or Whose()
         starts, found = self._scan.lines(block)
+        self._times = {}
         self._note_steps(file, first, block, starts)
         total = len(starts) - 1
         self.lines += total
@@ -169,7 +171,7 @@ class Reading:
         if words & self._ends:
             self.ended[file] = number
         if self._header in words and len(self._open) < MOST_OPEN:
-            self._open[stream] = (Reader(number), line, line.at or _time_before(where))
+            self._open[stream] = (Reader(number), line, line.at or self._time_before(where))
             return
         known = {word for word in words if word < self._known}
         meaning = self.rules.of_words(line.text, known) if known else None
@@ -192,7 +194,7 @@ class Reading:
                 return
             if _WARNING.search(line.text):
                 meaning = msgspec.structs.replace(meaning, weak=True, depth=min(meaning.depth, 15))
-        at = line.at or (_time_before(where) if meaning.role in ("root", "victim") else 0.0)
+        at = line.at or (self._time_before(where) if meaning.role in ("root", "victim") else 0.0)
         said = f"{meaning.id}: {normalised(line.text)[:160]}"
         self._keep(Mark(meaning, file, number, line.text[:2000], line.rank, line.local, line.node, at, said))
 
@@ -208,6 +210,18 @@ class Reading:
                 trace=trace,
             )
         )  # fmt: skip
+
+    def _time_before(self, where: tuple[bytes, np.ndarray, int]) -> float:
+        """The time of the nearest line above that names one, 0.0 if none of the last forty does."""
+        block, starts, row = where
+        for above in range(row, max(-1, row - _LOOK_BACK), -1):
+            at = self._times.get(above)
+            if at is None:
+                text = block[starts[above] : starts[above] + 400].decode("utf-8", "replace").split("\n")[0]
+                at = self._times[above] = bare(text).at
+            if at:
+                return at
+        return 0.0
 
     def _keep(self, mark: Mark) -> None:
         if mark.rank < 0:
@@ -244,13 +258,3 @@ def _owned(line: Bare, owner: Whose) -> Bare:
     rank = line.rank if line.rank >= 0 else (line.label if line.label >= 0 else owner.rank)
     local = line.local if line.local >= 0 else owner.local
     return line._replace(rank=rank, local=local, node=line.node or owner.node)
-
-
-def _time_before(where: tuple[bytes, np.ndarray, int]) -> float:
-    """The time of the nearest line above that names one, 0.0 if none of the last forty does."""
-    block, starts, row = where
-    for above in range(row, max(-1, row - _LOOK_BACK), -1):
-        at = bare(block[starts[above] : starts[above] + 400].decode("utf-8", "replace").split("\n")[0]).at
-        if at:
-            return at
-    return 0.0

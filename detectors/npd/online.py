@@ -7,6 +7,7 @@ import msgspec
 from detectors.has import xid
 from detectors.npd.reading import Memory, Noted, Reading
 from detectors.npd.rules import Rules
+from detectors.npd.stamps import stamped
 from holdfast.events import Changes, Finding, Lines, Observation
 from holdfast.faults import Fault, Judgement, Perception, Severity
 from holdfast.topology import JobId, Kind, NodeId, Target
@@ -40,14 +41,21 @@ class KernelLog:
                     yield from self._forget(change.target.id, change.at)
         elif isinstance(seen, Lines) and seen.source.startswith(("kmsg:", "journal:")) and seen.lines:
             node = seen.node or seen.source.partition(":")[2]
-            if any(_BOOT in line for line in seen.lines):
+            boot = next((n for n, line in enumerate(seen.lines) if _BOOT in line and stamped(line).text.startswith(_BOOT)), None)
+            if boot:  # the last words of the kernel before
+                yield from self._read(node, msgspec.structs.replace(seen, lines=seen.lines[:boot]))
+            if boot is not None:
                 yield from self._forget(node, seen.at)
+                seen = msgspec.structs.replace(seen, lines=seen.lines[boot:], first=seen.first + boot)
             yield from self._read(node, seen)
 
     def tick(self, now: float) -> Iterator[Finding]:
-        for claims in self._claims.values():
+        for node in list(self._claims):
+            claims = self._claims[node]
             for key in [key for key, claim in claims.items() if now - claim.at > self.expire_s]:
                 yield msgspec.structs.replace(claims.pop(key), at=now, cleared=True, evidence=())
+            if not claims:
+                del self._claims[node]
 
     def _read(self, node: str, seen: Lines) -> Iterator[Finding]:
         reading = self._readings.get(node)
@@ -57,16 +65,18 @@ class KernelLog:
             reading = self._readings[node] = Reading(self.rules)
         reading.feed(seen.file, seen.first, ("\n".join(seen.lines) + "\n").encode("utf-8", "replace"))
         claims = self._claims.setdefault(node, {})
-        for noted in reading.found.values():
-            key = f"{noted.check} {noted.device or ''}{noted.instance}"
+        for noted in {id(noted): noted for noted in reading.touched}.values():
+            key = f"{noted.check} {noted.device or ''} {noted.instance}"
             old = claims.get(key)
             if noted.cleared:
                 if old is not None:
                     yield msgspec.structs.replace(claims.pop(key), at=seen.at, cleared=True, evidence=())
-            elif old is None and (noted.count == 1 or noted.last_line >= seen.first):
+            elif old is None or old.severity is not noted.severity:
+                if old is not None:  # it is worse than was claimed
+                    yield msgspec.structs.replace(old, at=seen.at, cleared=True, evidence=())
                 claims[key] = self._finding(noted, node, seen)
                 yield claims[key]
-            elif old is not None and noted.last_line >= seen.first:
+            else:
                 claims[key] = msgspec.structs.replace(old, at=seen.at, count=noted.count)
 
     def _finding(self, noted: Noted, node: str, seen: Lines) -> Finding:

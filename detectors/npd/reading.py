@@ -60,6 +60,7 @@ class Reading:
         self.dropped = 0
         self.lines = 0
         self._off_bus: dict[str, tuple[int, list[str]]] = {}
+        self.touched: list[Noted] = []
 
     def memory(self) -> Memory:
         """What is remembered, to be kept elsewhere."""
@@ -71,7 +72,11 @@ class Reading:
         self.dropped, self.lines = memory.dropped, memory.lines
 
     def feed(self, file: str, first: int, block: bytes) -> None:
-        """Take whole lines of one file, in order. first: number of the block's first line, from 1."""
+        """Take whole lines of one file, in order; `touched` is then what they say, new or again.
+
+        first: number of the block's first line, from 1
+        """
+        self.touched = []
         starts, hits = self._scan.lines(block)
         total = len(starts) - 1
         self.lines += total
@@ -138,7 +143,9 @@ class Reading:
         for begun in rule.replaces:
             earlier = self._near(file, message.host, begun, number)
             if earlier is not None:
-                del self.found[earlier]
+                replaced = self.found.pop(earlier)
+                replaced.cleared = True
+                self.touched.append(replaced)
         key = (file, message.host, f"npd.{rule.id}", device)
         self._note(
             key,
@@ -155,6 +162,7 @@ class Reading:
             cleared = self.found.get((file, message.host, f"npd.{rule.of}", device))
             if cleared is not None:
                 cleared.cleared = True
+                self.touched.append(cleared)
         elif key is not None and rule.role == "frame":
             self.found[key].fault = rule.fault
 
@@ -170,9 +178,11 @@ class Reading:
         if old is None:
             if len(self.found) < MOST_FINDINGS:
                 self.found[key] = noted
+                self.touched.append(noted)
             else:
                 self.dropped += 1
             return
+        self.touched.append(old)
         old.count += 1
         old.last_line, old.last_at, old.cleared = noted.line, noted.at, False
         if _RANK[noted.severity] > _RANK[old.severity]:  # the worst that was said of it counts

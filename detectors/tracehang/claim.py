@@ -12,6 +12,7 @@ from holdfast.topology import JobId, Kind, job_of
 from holdfast.verdict import Evidence
 
 MOST_JOBS = 1024
+MOST_AGENTS = 16_384  # of one job
 EVIDENCE = ("stacks", "flight_recorder", "processes")
 
 # Phases that are part of every step; any other announced phase has a limit of its own.
@@ -57,7 +58,8 @@ class Watched(msgspec.Struct):
     """One job.
 
     step, stepped_at: the last completed of any rank; rank: the one whose steps are learned from, -1 none yet
-    phase: announced phase now open; resumed_at: when the last one ended; waits_s: limit granted for the present silence
+    io_bytes: by agent, so far; io_at: when one of them last moved much
+    phases: by agent, the announced phase now open; resumed_at: when the last one ended; waits_s: limit granted for the present silence
     """
 
     attempt: int = 0
@@ -66,9 +68,9 @@ class Watched(msgspec.Struct):
     begun_at: float = 0.0
     heard_at: float = 0.0
     rank: int = -1
-    phase: str = ""
+    phases: dict[str, str] = {}
     resumed_at: float = 0.0
-    io_bytes: int = 0
+    io_bytes: dict[str, int] = {}
     io_at: float = 0.0
     waits_s: float = 0.0
     claimed: bool = False
@@ -102,9 +104,12 @@ class Claim:
 
     def tick(self) -> Iterator[Finding]:
         """Claim what has become too long."""
+        least_s = min(self.limits.floor_s, self.limits.startup_s)
         for name, job in self.jobs.items():
+            if not job.running or not job.heard_at or job.claimed or self.silence_s(job) <= least_s:
+                continue  # what a job's limit is takes some counting
             limit_s = self.limit_s(job)
-            if job.running and job.heard_at and not job.claimed and self.silence_s(job) > limit_s:
+            if self.silence_s(job) > limit_s:
                 job.claimed = True
                 job.claims += 1
                 yield self._finding(JobId(name), job, limit_s)
@@ -125,7 +130,7 @@ class Claim:
             limit_s = max(limits.floor_s, limits.factor * learned.pace_s())
         pause_s = max(2.0 * learned.expected_s(job.step), 1.5 * learned.by_the_clock_s())
         limit_s = max(limit_s, pause_s, job.waits_s)
-        if job.phase:
+        if job.phases:
             limit_s = max(limit_s, limits.phase_s)
         if job.io_at and job.heard_at - job.io_at < limit_s:
             return limits.storage_factor * limit_s  # it saves or loads: not still
@@ -153,7 +158,7 @@ class Claim:
         if began or not job.running:
             if job.claimed:
                 yield self._withdraw(name, job, change.at, f"the job has {change.state}")
-            job.waits_s, job.io_at, job.phase = 0.0, 0.0, ""
+            job.waits_s, job.io_at, job.phases = 0.0, 0.0, {}
         if began:
             job.begun_at = change.at
 
@@ -188,15 +193,18 @@ class Claim:
 
     def _note_phase(self, job: Watched, seen: Beats) -> None:
         open_now = next((beat.phase for beat in seen.beats if beat.phase and not _in_step(beat.phase)), "")
-        if job.phase and not open_now:
+        if open_now and (seen.source in job.phases or len(job.phases) < MOST_AGENTS):
+            job.phases[seen.source] = open_now
+        elif job.phases.pop(seen.source, "") and not job.phases:
             job.resumed_at = seen.at
-        job.phase = open_now
 
     def _note_storage(self, job: Watched, seen: Beats) -> None:
-        moved = sum(beat.io_bytes for beat in seen.beats)
-        if moved - job.io_bytes > _MOVING_BYTES and job.io_bytes:
+        moved, before = sum(beat.io_bytes for beat in seen.beats), job.io_bytes.pop(seen.source, 0)
+        if moved - before > _MOVING_BYTES and before:
             job.io_at = seen.at
-        job.io_bytes = moved
+        while len(job.io_bytes) >= MOST_AGENTS:
+            del job.io_bytes[next(iter(job.io_bytes))]
+        job.io_bytes[seen.source] = moved
 
     def _withdraw(self, name: JobId, job: Watched, at: float, why: str) -> Finding:
         job.claimed = False

@@ -7,17 +7,20 @@ import msgspec
 
 from detectors.tracehang.gather import Pile
 from detectors.tracehang.judge import judge
-from holdfast.events import Dump, Dumps, Finding
+from holdfast.events import Beats, Dump, Dumps, Finding
 from holdfast.faults import Judgement, Perception, Severity
 from holdfast.topology import JobId, Kind, job_of, rank_of
 from holdfast.verdict import Verdict
 
 _MOST_OPEN = 64
 _MOST_BYTES = 1 << 30
+_MOST_AGENTS = 65_536
+# An agent that has said nothing for so long before a collection began is not waited for.
+_ALIVE_S = 10.0
 
 
 class _Collection(msgspec.Struct):
-    """What one order has brought so far."""
+    """What one order has brought so far. sources: the agents that have sent all they have."""
 
     job: JobId
     first_at: float
@@ -33,9 +36,17 @@ class Evidence:
     patience_s: float
     _open: dict[str, _Collection] = field(default_factory=dict, init=False)
     _judged: dict[str, float] = field(default_factory=dict, init=False)
+    _agents: dict[str, tuple[str, float]] = field(default_factory=dict, init=False)
+
+    def hear(self, seen: Beats) -> None:
+        """An agent lives: a collection for its job waits for it."""
+        self._agents.pop(seen.source, None)
+        while len(self._agents) >= _MOST_AGENTS:
+            del self._agents[next(iter(self._agents))]
+        self._agents[seen.source] = (seen.job, seen.at)
 
     def observe(self, seen: Dumps) -> Iterator[Finding]:
-        """Take a part; the last one of a source closes it."""
+        """Take a part; the last one of the last agent that lives closes it."""
         if seen.order in self._judged:
             return
         one = self._open.get(seen.order)
@@ -44,10 +55,15 @@ class Evidence:
         one.size += sum(len(dump.data) for dump in seen.dumps)
         if one.size <= _MOST_BYTES:
             one.dumps.extend(seen.dumps)
-        if seen.complete:
+        if seen.complete and seen.source not in one.sources:
+            one.sources.append(seen.source)
+        if seen.complete and self._awaited(one) <= set(one.sources):
             yield self._close(seen.order, seen.at)
         elif len(self._open) > _MOST_OPEN:
             yield self._close(next(iter(self._open)), seen.at)
+
+    def _awaited(self, one: _Collection) -> set[str]:
+        return {source for source, (job, at) in self._agents.items() if job == one.job and one.first_at - at <= _ALIVE_S}
 
     def tick(self, now: float) -> Iterator[Finding]:
         """Judge what has waited long enough with what is there."""
@@ -67,10 +83,11 @@ class Evidence:
         return finding_of(_on_nodes(judge(pile.case()), placed), order=order, job=one.job, at=now)
 
     def snapshot(self) -> bytes:
-        return msgspec.msgpack.encode((self._open, self._judged))
+        return msgspec.msgpack.encode((self._open, self._judged, self._agents))
 
     def restore(self, memory: bytes) -> None:
-        self._open, self._judged = msgspec.msgpack.decode(memory, type=tuple[dict[str, _Collection], dict[str, float]])
+        form = tuple[dict[str, _Collection], dict[str, float], dict[str, tuple[str, float]]]
+        self._open, self._judged, self._agents = msgspec.msgpack.decode(memory, type=form)
 
 
 def _on_nodes(verdict: Verdict, placed: Mapping[str, str]) -> Verdict:

@@ -32,6 +32,8 @@ class Tracehang:
         if isinstance(seen, Dumps):
             yield from self._judged(self.evidence.observe(seen))
         else:
+            if isinstance(seen, Beats) and seen.job:
+                self.evidence.hear(seen)
             for claim in self.claim.observe(seen):
                 yield claim
                 if claim.cleared and (verdict := self._verdicts.pop(claim.job, None)) is not None:

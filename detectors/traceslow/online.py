@@ -8,7 +8,7 @@ import numpy as np
 from detectors.peers import LEAST, robust_z
 from holdfast.events import Changes, Finding, Observation, Steps
 from holdfast.faults import Action, Fault, Perception, Severity, Symptom
-from holdfast.topology import JobId, Kind, rank_of
+from holdfast.topology import Kind, rank_of
 from holdfast.verdict import Culprit, Evidence
 
 MOST_JOBS = 1024
@@ -27,7 +27,9 @@ class Pace(msgspec.Struct):
 
 
 class Traceslow:
-    """Reads the phases of steps: own work (forward, backward, data) against the other ranks' of the same step.
+    """Reads the phases of steps: own work (forward, backward, data) against the other ranks' that one agent tells of together.
+
+    They share a node, and with it mostly a role; of agents with fewer than four ranks nothing is said.
 
     z: robust standard deviations, and share: of its peers' median work, by which a rank stands out
     steps: so many in a row, to claim and to withdraw
@@ -70,9 +72,10 @@ class Traceslow:
             if job.odd[rank] >= self.steps and rank not in job.claims:
                 in_data = float(np.nan_to_num(data[n]) - np.nanmedian(np.nan_to_num(data))) > 0.5 * float(work[n] - middle)
                 cause = "data_loading" if in_data else "slow_worker"
-                job.claims[rank] = self._finding(seen.job, job, rank, cause, float(work[n]), middle, step, at)
+                job.claims[rank] = self._finding(seen, job, rank, cause, float(work[n]), middle, step, at)
                 yield job.claims[rank]
-        for rank in [rank for rank in job.odd if rank not in late]:
+        heard = set(ranks.tolist())  # each agent tells of its own ranks: who is not among them is not even
+        for rank in [rank for rank in job.odd if rank in heard and rank not in late]:
             yield from self._even(job, rank, at)
 
     def _even(self, job: Pace, rank: int, at: float) -> Iterator[Finding]:
@@ -83,13 +86,16 @@ class Traceslow:
             if rank in job.claims:
                 yield msgspec.structs.replace(job.claims.pop(rank), at=at, cleared=True, evidence=())
 
-    def _finding(self, name: JobId, job: Pace, rank: int, cause: str, own_s: float, middle_s: float, step: int, at: float) -> Finding:
+    def _finding(self, seen: Steps, job: Pace, rank: int, cause: str, own_s: float, middle_s: float, step: int, at: float) -> Finding:
         job.said += 1
+        name = seen.job
         share = round(1.0 - middle_s / own_s, 4)
         text = f"rank {rank} works {own_s:.3f} s a step, its peers {middle_s:.3f} s, for {self.steps} steps in a row; they wait for it"
-        culprit = Culprit(kind=Kind.RANK, id=str(rank), cause=cause, confidence=0.85, share=share, evidence=(text,))
+        culprit = Culprit(
+            kind=Kind.RANK, id=str(rank), cause=cause, confidence=0.85, share=share, evidence=(text,), node=seen.node
+        )
         return Finding(
-            at=at, id=f"traceslow/{name}/{job.said}", job=name, target=rank_of(name, rank), perception=Perception.SLOW,
+            at=at, id=f"traceslow/{name}/{job.said}", job=name, target=rank_of(name, rank, node=seen.node), perception=Perception.SLOW,
             symptom=Symptom.SLOW, fault=Fault.UNKNOWN, check=f"traceslow.{cause}", severity=Severity.ERROR, cause=cause,
             confidence=0.85, share=share, culprits=(culprit,), action=Action.REPLACE, evidence=(Evidence("step reports", 0, text),),
             detail={"step": step, "signature": f"traceslow.{cause} rank {rank}"},

@@ -11,16 +11,24 @@ from holdfast.topology import JobId, Kind, job_of
 from holdfast.verdict import Evidence
 
 MOST_JOBS = 1024
+MOST_AGENTS = 16_384  # of one job
 _SUFFIX = "_nan"
 
 
-class Learning(msgspec.Struct):
-    """One job. bad: steps in a row without a number; good: steps in a row with one since; claim: what stands now."""
+class Streak(msgspec.Struct):
+    """What one agent reports. bad: steps in a row without a number; good: steps in a row with one; broken: too many bad."""
 
-    attempt: int = 0
     bad: int = 0
     good: int = 0
     last: int = -1
+    broken: bool = False
+
+
+class Learning(msgspec.Struct):
+    """One job; streaks: by agent, because one that reports earlier must not speak for the others; claim: what stands now."""
+
+    attempt: int = 0
+    streaks: dict[str, Streak] = {}
     claim: Finding | None = None
     said: int = 0
 
@@ -53,35 +61,45 @@ class NanLoss:
         return iter(())
 
     def _on_steps(self, seen: Steps) -> Iterator[Finding]:
-        bad, signal = self._bad(seen)
+        bad, told, signal = self._bad(seen)
+        if not told.any():
+            return  # a rank that reports no loss does not say that it is well
         job = self._job(seen.job)
-        for step in np.unique(seen.steps).tolist():
-            if step <= job.last:
+        while seen.source not in job.streaks and len(job.streaks) >= MOST_AGENTS:
+            del job.streaks[next(iter(job.streaks))]
+        streak = job.streaks.setdefault(seen.source, Streak())
+        for step in np.unique(seen.steps[told]).tolist():
+            if step <= streak.last:
                 continue
             rows = seen.steps == step
-            job.last = step
+            streak.last = step
             ended_at = float(seen.ended_at[rows].max())
             if bad[rows].any():
-                job.bad, job.good = job.bad + 1, 0
-                if job.bad >= self.steps and job.claim is None:
+                streak.bad, streak.good = streak.bad + 1, 0
+                streak.broken = streak.broken or streak.bad >= self.steps
+                if streak.broken and job.claim is None:
                     job.said += 1
                     ranks = sorted({int(rank) for rank in seen.ranks[rows & bad]})
-                    job.claim = _finding(seen.job, job, step=step, signal=signal, ranks=ranks, at=ended_at)
+                    first = step - streak.bad + 1
+                    job.claim = _finding(seen.job, job, steps=(first, step), signal=signal, ranks=ranks, at=ended_at)
                     yield job.claim
             else:
-                job.bad, job.good = 0, job.good + 1
-                if job.claim is not None and job.good >= self.healed_steps:
+                streak.bad, streak.good = 0, streak.good + 1
+                streak.broken = streak.broken and streak.good < self.healed_steps
+                if not any(other.broken for other in job.streaks.values()):
                     yield from _withdraw(job, ended_at)
 
-    def _bad(self, seen: Steps) -> tuple[np.ndarray, str]:
-        """Rows (bool, shape (rows,)) in which a watched value is no number, and the first signal that says so."""
-        bad, first = np.zeros(len(seen.steps), dtype=bool), ""
+    def _bad(self, seen: Steps) -> tuple[np.ndarray, np.ndarray, str]:
+        """Rows (bool, shape (rows,)) in which a watched value is no number, those that have one at all, and whose it is."""
+        bad, told, first = np.zeros(len(seen.steps), dtype=bool), np.zeros(len(seen.steps), dtype=bool), ""
         for name in self.signals:
+            if name in seen.signals:
+                told |= np.isfinite(seen.values[:, seen.signals.index(name)])
             if name + _SUFFIX in seen.signals:
                 column = seen.values[:, seen.signals.index(name + _SUFFIX)] == 1.0
                 first = first or (name if column.any() else "")
                 bad |= column
-        return bad, first
+        return bad, told | bad, first
 
     def _on_changes(self, seen: Changes) -> Iterator[Finding]:
         for change in seen.changes:
@@ -108,10 +126,12 @@ class NanLoss:
         self._jobs = msgspec.msgpack.decode(memory, type=dict[str, Learning])
 
 
-def _finding(name: JobId, job: Learning, *, step: int, signal: str, ranks: list[int], at: float) -> Finding:
-    first = step - job.bad + 1
+def _finding(
+    name: JobId, job: Learning, *, steps: tuple[int, int], signal: str, ranks: list[int], at: float
+) -> Finding:
+    first, last = steps
     who = f"{len(ranks)} rank(s), the first is rank {ranks[0]}"
-    text = f"{signal} is no number from step {first} to {step}, reported by {who}"
+    text = f"{signal} is no number from step {first} to {last}, reported by {who}"
     return Finding(
         at=at, id=f"nan/{name}/{job.attempt}/{job.said}", job=name, target=job_of(name),
         perception=Perception.LOSS_ANOMALY, symptom=Symptom.LOSS, fault=Fault.UNKNOWN,

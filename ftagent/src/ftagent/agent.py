@@ -42,7 +42,7 @@ class Agent:
         self.settings = self._settings(options)
         self.job = Job(self.layout, self.settings, _pattern(self.settings.get("pattern")))
         self.spool = Spool(self.layout.spool, int(self.settings.get("spool_bytes") or 64 << 20))
-        self.orders = Orders(self.job)
+        self.orders = Orders(self.job, lambda: self._tell(time.time()))
         self.sender = None
         if self.settings.get("url"):
             self.sender = Sender(
@@ -51,7 +51,7 @@ class Agent:
         self._leaving = False
 
     def run(self):
-        # type: () -> int
+        # type: () -> None
         """Look and tell until the job is over and nobody wants more, or SIGTERM: then the job runs on."""
         for word in (signal.SIGTERM, signal.SIGINT):
             signal.signal(word, self._leave)
@@ -72,24 +72,26 @@ class Agent:
                 break
         if self.sender:
             self.sender.leave(2.0)
-        return 0
 
     def _tell(self, now):
         # type: (float) -> None
-        records = self.job.take(now)
-        if self.sender is None:
-            self.job.save()
-            return
-        if self.sender.resync:
-            self.sender.resync = False
-            records = [*self.job.all_records(now), *records]
-        envelope = {
-            "agent": self.settings["agent"], "job": self.settings["job"], "node": self.settings["node"],
-            "attempt": self.job.attempt, "sent_at": now,
-        }  # fmt: skip
+        anew = self.sender is not None and self.sender.resync
         with self.job.lock:
-            self.spool.put(envelope, records)
-            self.job.save()
+            told = self.job.take(now, anew)
+            if self.sender is not None:
+                self.sender.resync = False if anew else self.sender.resync
+                self.spool.lose(self.job.take_lost())
+                for attempt, records in told:
+                    self.spool.put(self._envelope(attempt, now), records)
+            try:
+                self.job.save()
+            except OSError as error:
+                log.warning("what was told is not kept: %s", error)  # the next agent tells some of it again
+
+    def _envelope(self, attempt, now):
+        # type: (int, float) -> dict
+        envelope = {name: self.settings[name] for name in ("agent", "job", "node")}
+        return dict(envelope, attempt=attempt, sent_at=now)
 
     def _is_done(self):
         # type: () -> bool
@@ -114,8 +116,6 @@ class Agent:
         for name in ("url", "token_file", "pattern", "spool_bytes"):
             if options.get(name):
                 kept[name] = options[name]
-        with open(os.open(self.layout.settings, os.O_CREAT | os.O_WRONLY, 0o600), "w"):
-            pass
         layout.write_json(self.layout.settings, kept)
         return kept
 

@@ -27,6 +27,7 @@ def main(arguments=None):
     run.add_argument("--nproc", type=int, default=0, help="start N copies with RANK, WORLD_SIZE, MASTER_ADDR ... set")
     run.add_argument("--pattern", default="", help="a regular expression: further log lines to send")
     run.add_argument("--spool-bytes", type=int, default=0, help="bound of what is kept while the service is away")
+    run.add_argument("--own-status", action="store_true", help="end with 0 when the job is over, not with the job's status")
     run.add_argument("command", nargs=argparse.REMAINDER, help="-- COMMAND")
     stop = verbs.add_parser("stop", help="end the job of a run folder")
     stop.add_argument("--dir", required=True)
@@ -41,9 +42,11 @@ def _run(options):
     from ftagent.agent import Agent, AgentError
 
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
-    asked = {name: value for name, value in vars(options).items() if name not in ("verb", "dir")}
+    asked = {name: value for name, value in vars(options).items() if name not in ("verb", "dir", "own_status")}
     try:
-        return Agent(options.dir, dict(asked, command=command)).run()
+        agent = Agent(options.dir, dict(asked, command=command))
+        agent.run()
+        return 0 if options.own_status else agent.job.status()
     except (AgentError, OSError, ValueError) as error:
         log.error("%s", error)
         return 2

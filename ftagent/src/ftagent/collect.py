@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ftagent import layout, processes, side
 from ftagent.ring import W_STEP, W_STEPPED_AT, W_WORLD
 
+_MOST_SENT = 12 << 20
 STACKS_S = 5.0
 ASK_S = 4.0
 _KEPT = 8
@@ -62,9 +63,9 @@ def _of_rank(watcher, rank, one, what):
     if not stopped:  # a stopped process answers nobody: asking would only cost time
         try:
             _, data = side.ask(watcher.ranks_folder, rank, {"ask": "groups"}, ASK_S)
-            about.update(json.loads(data.decode("utf-8")))
-            about["answered"] = True
-        except (OSError, ValueError) as error:
+            answer = json.loads(data.decode("utf-8"))
+            about.update(groups=answer["groups"], backend=answer["backend"], answered=True)
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             about["error"] = str(error) or type(error).__name__
     about["answer_s"] = round(time.monotonic() - begun, 3)
     if "flight_recorder" in what:
@@ -96,7 +97,7 @@ def _recorder(watcher, rank, about):
         head, data = side.ask(watcher.ranks_folder, rank, {"ask": "flight_recorder"}, ASK_S)
     except (OSError, ValueError) as error:
         return rank, name, b"", "the side thread did not answer: %s" % (str(error) or type(error).__name__)
-    return rank, name, data, head.get("error", "")
+    return rank, name, data, str(head.get("error", ""))
 
 
 def _stacks(watcher, rank, one, answered):
@@ -139,7 +140,7 @@ def _process_table(watcher):
             "io_bytes": processes.storage_bytes(stat.pid), "exit_code": None, "signal": None,
             "since": one.since if one else 0.0,
         })  # fmt: skip
-    for rank, one in watcher.ended.items():
+    for rank, one in list(watcher.ended.items()):
         rows.append({
             "pid": one.pid, "parent": one.parent, "rank": rank, "name": one.name, "command": "", "state": "X",
             "wchan": "", "start_time": one.start_time, "cpu_s": one.cpu_s, "io_bytes": one.io_bytes,
@@ -151,6 +152,8 @@ def _process_table(watcher):
 
 def _record(order, rank, name, data, error, at):
     # type: (str, object, str, bytes, str, float) -> dict
+    if len(data) > _MOST_SENT:
+        data, error = b"", "%d bytes are too many to be sent: it lies in the agent's folder" % len(data)
     record = {"type": "dump", "at": at, "order": order, "rank": rank, "name": name, "error": error, "complete": False}
     if name.startswith("fr_"):
         record.update(encoding="base64", data=base64.b64encode(data).decode())

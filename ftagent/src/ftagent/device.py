@@ -18,23 +18,32 @@ class Timer:
     def begin(self):
         # type: () -> None
         if len(self._pending) < _PENDING:
-            self._open = self._cuda.Event(enable_timing=True)
-            self._open.record()
+            try:
+                self._open = self._cuda.Event(enable_timing=True)
+                self._open.record()
+            except RuntimeError:  # the device is broken, or a graph is being captured: the block runs untimed
+                self._open = None
 
     def end(self):
         # type: () -> None
         if self._open is not None:
-            end = self._cuda.Event(enable_timing=True)
-            end.record()
-            self._pending.append((self._open, end))
-            self._open = None
+            begun, self._open = self._open, None
+            try:
+                end = self._cuda.Event(enable_timing=True)
+                end.record()
+            except RuntimeError:
+                return
+            self._pending.append((begun, end))
 
     def read(self):
         # type: () -> None
         """Hand over what has finished; called by the side thread."""
-        while self._pending and self._pending[0][1].query():
-            begin, end = self._pending.popleft()
-            self.reporter.add_device_time(self.name, begin.elapsed_time(end) / 1000.0)
+        try:
+            while self._pending and self._pending[0][1].query():
+                begin, end = self._pending.popleft()
+                self.reporter.add_device_time(self.name, begin.elapsed_time(end) / 1000.0)
+        except RuntimeError:
+            self._pending.clear()  # the device is broken: nothing more can be read of it
 
 
 def timer(name, reporter):

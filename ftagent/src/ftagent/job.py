@@ -1,6 +1,7 @@
 """One job on this machine: its attempts, what is to be told of it, and where that stands."""
 
 import contextlib
+import math
 import os
 import socket
 import subprocess
@@ -10,7 +11,7 @@ import time
 
 from ftagent import layout, processes
 from ftagent.lines import LogFile, records
-from ftagent.ring import W_STEP, W_STEPPED_AT, W_WORLD
+from ftagent.ring import W_START, W_STEP, W_STEPPED_AT, W_WORLD
 from ftagent.watch import Watcher
 
 _KEEPER_S = 3.0
@@ -32,11 +33,11 @@ class Job:
         self.watcher = None  # type: Watcher
         self._ending = False
         self._pending = []  # records to be told
-        self._read = {}  # rank -> number of ring records taken
+        self._earlier = []  # (attempt, records) of attempts before this one, not told yet
+        self._read = {}  # rank -> (start time of its process, number of ring records taken)
         self._logs = {}  # path -> LogFile
         self._lost = 0
         self._job_record = None
-        self._told_ranks = None
 
     def begin(self):
         # type: () -> None
@@ -45,8 +46,15 @@ class Job:
         if last < 0:
             self.start_attempt(0)
             return
+        if not os.path.exists(os.path.join(self.layout.attempt(last), "spec.json")):
+            self.start_attempt(last)  # the agent died before it had written down what to start
+            return
         marks = layout.read_dict(self.layout.progress)
-        self._open(last, marks if marks.get("attempt") == last else {})
+        marks = marks if marks.get("attempt") == last else {}
+        self._open(last, marks)
+        if marks.get("state") == "stopped":
+            self.has_stopped()
+            return
         if not self.watcher.keeper() and not self._keeper_comes():
             self._start_keeper(last)  # the agent died before the keeper was there
         self.state = "started"
@@ -64,6 +72,7 @@ class Job:
             env["PYTHONPATH"] = os.pathsep.join(part for part in (env.get("PYTHONPATH"), ours) if part)
             spec = dict(self.settings, env=env, logs=self.layout.log_folder(number), port=_free_port(), attempt=number)
             layout.write_json(os.path.join(folder, "spec.json"), spec)
+            self._set_aside(time.time())
             self._open(number, {})
             self._start_keeper(number)
             self.state = "started"
@@ -100,35 +109,44 @@ class Job:
             self._pending.extend(found)
             return self._look_for_end(now) or bool(found)
 
-    def take(self, now):
-        # type: (float) -> list
-        """Everything to be told now."""
+    def take(self, now, anew=False):
+        # type: (float, bool) -> list
+        """Everything to be told now: [(attempt, records)]. anew: also what was told before, for a service that forgot."""
         with self.lock:
             self._pending.extend(self._steps(now))
             for file in self._log_files():
                 self._pending.extend(records(file, file.read(self._pattern), now))
-            told, self._pending = [self._beat(now), *self._pending], []
+            again = [self._job_record, *self.watcher.all_records(now)] if anew and self._job_record else []
+            told = [*self._earlier, (self.attempt, [self._beat(now), *again, *self._pending])]
+            self._earlier, self._pending = [], []
             return told
 
-    def all_records(self, now):
-        # type: (float) -> list
-        """Everything anew, for a service that knows nothing."""
-        with self.lock:
-            return [self._job_record, *self.watcher.all_records(now)] if self._job_record else []
-
-    def lost(self):
+    def take_lost(self):
         # type: () -> int
-        return self._lost
+        """How many steps' records were overwritten before they were read, since this was asked last."""
+        with self.lock:
+            lost, self._lost = self._lost, 0
+            return lost
 
     def save(self):
         # type: () -> None
         """Keep what was told, so that the next agent goes on from there."""
-        logs = {path: file.mark() for path, file in self._logs.items()}
-        layout.write_json(self.layout.progress, {"attempt": self.attempt, "read": self._read, "logs": logs})
+        kept = {
+            "attempt": self.attempt, "state": self.state, "read": self._read, "ended": self.watcher.ended_rows(),
+            "logs": {path: file.mark() for path, file in self._logs.items()},
+        }  # fmt: skip
+        layout.write_json(self.layout.progress, kept)
 
     def is_over(self):
         # type: () -> bool
         return self.state in ("finished", "failed", "stopped")
+
+    def status(self):
+        # type: () -> int
+        """The job's exit status as a shell tells it (128 + signal if killed); 0 while it runs on without this agent."""
+        ended = layout.read_dict(os.path.join(self.layout.attempt(self.attempt), "ended.json")) if self.is_over() else {}
+        code, killed_by = ended.get("exit_code", 0), ended.get("signal")
+        return 128 + killed_by if killed_by else code if code is not None else 1
 
     # --- its parts
 
@@ -137,8 +155,8 @@ class Job:
         if self.watcher is not None:
             self.watcher.close()
         self.attempt = number
-        self.watcher = Watcher(self.layout.attempt(number))
-        self._read = {int(rank): int(count) for rank, count in dict(marks.get("read") or {}).items()}
+        self.watcher = Watcher(self.layout.attempt(number), marks.get("ended") or ())
+        self._read = {int(rank): (started, count) for rank, (started, count) in (marks.get("read") or {}).items()}
         self._logs, self._marks = {}, dict(marks.get("logs") or {})
 
     def _start_keeper(self, number):
@@ -156,7 +174,7 @@ class Job:
     def _keeper_comes(self):
         # type: () -> bool
         deadline = time.monotonic() + _KEEPER_S
-        while not self.watcher.keeper():
+        while not self.watcher.keeper().get("ready"):
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.02)
@@ -175,11 +193,22 @@ class Job:
         self._pending.extend(self.watcher.look(now))  # how its processes ended stands before the job's own end
         self._pending.extend(self._steps(now))
         for file in self._log_files():
-            self._pending.extend(records(file, file.read(self._pattern), now))
+            self._pending.extend(records(file, file.read_to_end(self._pattern), now))
             self._pending.extend(records(file, file.last(), now))
         self.state = "finished" if ended.get("exit_code") == 0 else "failed"
         self._say_job(self.state, ended)
         return True
+
+    def _set_aside(self, now):
+        # type: (float) -> None
+        """An attempt is over: what is still to be told of it is told as of that attempt."""
+        if self.watcher is None:
+            return
+        self._pending.extend(self._steps(now))
+        for file in self._log_files():
+            self._pending.extend(records(file, file.read_to_end(self._pattern), now))
+        self._earlier.append((self.attempt, self._pending))
+        self._pending = []
 
     def _say_job(self, state, ended=None):
         # type: (str, object) -> None
@@ -205,22 +234,26 @@ class Job:
             one.io_bytes = sum(processes.storage_bytes(each.pid) for each in mine)
             ranks.append({
                 "rank": rank, "step": ring.q[W_STEP] if ring else -1,
-                "stepped_at": ring.d[W_STEPPED_AT] if ring else 0.0, "phase": phase, "phase_at": phase_at,
-                "cpu_s": round(sum(each.cpu_s for each in mine), 3), "io_bytes": one.io_bytes,
+                "stepped_at": _finite(ring.d[W_STEPPED_AT]) if ring else 0.0, "phase": phase,
+                "phase_at": _finite(phase_at), "cpu_s": round(sum(each.cpu_s for each in mine), 3), "io_bytes": one.io_bytes,
             })  # fmt: skip
         return {"type": "beat", "at": now, "ranks": ranks}
 
     def _steps(self, now):
         # type: (float) -> list
         rows, names = [], {}
-        for rank, ring in sorted(self.watcher.rings.items()):
-            found, self._read[rank], lost = ring.records(self._read.get(rank, 0))
+        replaced, self.watcher.replaced = self.watcher.replaced, []
+        for rank, ring in [*replaced, *sorted(self.watcher.rings.items())]:
+            begun = ring.q[W_START]
+            started, count = self._read.get(rank, (begun, 0))
+            found, count, lost = ring.records(count if started == begun else 0)
+            self._read[rank] = begun, count
             self._lost += lost
             for step, ended_at, values in found:
                 rows.append((rank, step, ended_at, values))
                 for name, value in values.items():
                     names.setdefault(name, len(names))
-                    if value != value or value in (float("inf"), float("-inf")):
+                    if not math.isfinite(value):
                         names.setdefault(name + "_nan", len(names))
         if not rows:
             return []
@@ -228,7 +261,7 @@ class Job:
         values = [[_told(row, name) for name in signals] for _, _, _, row in rows]
         return [{
             "type": "steps", "at": now, "ranks": [row[0] for row in rows], "steps": [row[1] for row in rows],
-            "ended_at": [row[2] for row in rows], "signals": signals, "values": values,
+            "ended_at": [_finite(row[2]) for row in rows], "signals": signals, "values": values,
         }]  # fmt: skip
 
     def _log_files(self):
@@ -251,10 +284,14 @@ def _told(row, name):
     value = row.get(name)
     if value is None and name.endswith("_nan"):
         bad = row.get(name[: -len("_nan")])
-        return 1.0 if bad is not None and (bad != bad or bad in (float("inf"), float("-inf"))) else 0.0
-    if value is None or value != value or value in (float("inf"), float("-inf")):
-        return None
-    return value
+        return 1.0 if bad is not None and not math.isfinite(bad) else 0.0
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _finite(value):
+    # type: (float) -> float
+    """A time as JSON can say it: a NaN that a broken process left in its ring must not cost the whole batch."""
+    return value if math.isfinite(value) else 0.0
 
 
 def _free_port():

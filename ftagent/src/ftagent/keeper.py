@@ -5,6 +5,7 @@ written here because only a parent is told them.
 """
 
 import ctypes
+import fcntl
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import time
 from ftagent import layout, processes
 
 _PR_SET_CHILD_SUBREAPER = 36
+_END_TRIES = 60
 _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
@@ -21,16 +23,18 @@ def main(folder):
     # type: (str) -> int
     """Run the attempt whose folder this is; its `spec.json` says what."""
     spec = layout.read_dict(os.path.join(folder, "spec.json"))
+    lock = os.open(os.path.join(folder, "keeper.lock"), os.O_CREAT | os.O_WRONLY, 0o600)  # open as long as we live
     try:
-        # of two keepers of one attempt the second gives way: the job runs once
-        os.close(os.open(os.path.join(folder, "keeper.lock"), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except FileExistsError:
-        return 3
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return 3  # of two keepers of one attempt the second gives way: the job runs once
+    if os.path.exists(os.path.join(folder, "keeper.json")):
+        return 3  # there was one, and it is no more
     for word in _IGNORED:
         signal.signal(word, signal.SIG_IGN)
     _adopt_orphans()
     children = {}
-    kept = {"pid": os.getpid(), "start_time": processes.start_time(os.getpid()), "children": []}
+    kept = {"pid": os.getpid(), "start_time": processes.start_time(os.getpid()), "children": [], "ready": False}
     layout.write_json(os.path.join(folder, "keeper.json"), kept)
     os.umask(int(spec.get("umask", 0o022)))  # the job's files are the user's, not ours
     for index, process in enumerate(_plan(spec)):
@@ -42,6 +46,8 @@ def main(folder):
         row = {"name": process["name"], "pid": child, "start_time": processes.start_time(child), "index": index}
         kept["children"].append(row)
         layout.write_json(os.path.join(folder, "keeper.json"), kept)
+    kept["ready"] = True
+    layout.write_json(os.path.join(folder, "keeper.json"), kept)
     _wait(folder, children, len(_plan(spec)))
     return 0
 
@@ -62,12 +68,21 @@ def _plan(spec):
 
 def _start(spec, process):
     # type: (dict, dict) -> object
-    log = os.path.join(spec["logs"], process["name"] + ".log")
-    with open(log, "ab") as out:
+    try:
+        out = open(os.path.join(spec["logs"], process["name"] + ".log"), "ab")
+    except OSError as error:
+        sys.stderr.write("ftagent: cannot start %s: %s\n" % (process["name"], error))
+        return None
+    with out:
         try:
             child = subprocess.Popen(
-                spec["command"], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, cwd=spec["cwd"],
-                env=dict(spec["env"], **process["env"]), preexec_fn=_hear_signals,  # noqa: PLW1509  # the keeper has no threads
+                spec["command"],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                cwd=spec["cwd"],
+                env=dict(spec["env"], **process["env"]),
+                preexec_fn=_hear_signals,  # noqa: PLW1509  # the keeper has no threads
             )
         except (OSError, subprocess.SubprocessError) as error:
             out.write(("ftagent: cannot start %s: %s\n" % (spec["command"], error)).encode("utf-8", "replace"))
@@ -116,13 +131,22 @@ def _note(folder, name, pid, status):
     # type: (str, str, int, int) -> None
     code, killed_by = processes.how_it_ended(status)
     row = {"name": name, "pid": pid, "exit_code": code, "signal": killed_by, "at": time.time()}
-    layout.write_json(os.path.join(folder, "exit-%d.json" % pid), row)
+    try:
+        layout.write_json(os.path.join(folder, "exit-%d.json" % pid), row)
+    except OSError as error:  # a full disk must not cost the job its keeper
+        sys.stderr.write("ftagent: how %s ended is not kept: %s\n" % (name, error))
 
 
 def _end(folder, status):
     # type: (str, int) -> None
     code, killed_by = processes.how_it_ended(status)
-    layout.write_json(os.path.join(folder, "ended.json"), {"exit_code": code, "signal": killed_by, "at": time.time()})
+    row = {"exit_code": code, "signal": killed_by, "at": time.time()}
+    for _ in range(_END_TRIES):
+        try:
+            layout.write_json(os.path.join(folder, "ended.json"), row)
+            return
+        except OSError:
+            time.sleep(1.0)  # the one fact that must not be lost: the disk may have room again
 
 
 if __name__ == "__main__":

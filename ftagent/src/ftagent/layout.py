@@ -61,7 +61,8 @@ def write_json(path, value):
 def write_bytes(path, data):
     # type: (str, bytes) -> None
     fresh = "%s.%d.new" % (path, os.getpid())
-    with open(fresh, "wb") as file:
+    # for the owner alone: the job's environment is among what is kept, and it may hold secrets
+    with open(os.open(fresh, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
         file.write(data)
     os.replace(fresh, path)
 

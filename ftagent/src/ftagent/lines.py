@@ -8,6 +8,7 @@ _MOST_BYTES = 1 << 20
 _MOST_LINE = 8192
 _LAST_LINES = 50
 _MOST_BLOCK = 200
+_MOST_READS = 64
 
 # Words of trouble; what they mean is judged by the service. A traceback is taken whole.
 PATTERN = re.compile(
@@ -34,6 +35,7 @@ class LogFile:
         self.line = int(mark.get("line") or 0)
         self._inode = mark.get("inode")
         self._rest = b""
+        self._cut = bool(mark.get("cut"))  # the line that grows now was told already, as far as it is ever told
         self._block = 0
         self._recent = deque(maxlen=_LAST_LINES)  # type: deque
         self._sent = set()
@@ -41,13 +43,18 @@ class LogFile:
     def mark(self):
         # type: () -> dict
         """Where reading goes on after a restart of the agent."""
-        return {"offset": self.offset - len(self._rest), "line": self.line, "inode": self._inode}
+        offset = self.offset - len(self._rest)
+        return {"offset": offset, "line": self.line, "inode": self._inode, "cut": self._cut}
 
     def read(self, pattern):
         # type: (object) -> list
         """What is new and matches: [(line number, text)], at most a megabyte is read at a time."""
+        return self._chosen(self._fresh(), pattern)
+
+    def _chosen(self, fresh, pattern):
+        # type: (list, object) -> list
         found = []
-        for number, text in self._fresh():
+        for number, text in fresh:
             self._recent.append((number, text))
             if _TRACEBACK in text:
                 self._block = _MOST_BLOCK
@@ -58,6 +65,20 @@ class LogFile:
                 found.append((number, text))
                 self._sent.add(number)
         self._sent = {number for number in self._sent if number > self.line - 2 * _LAST_LINES}
+        return found
+
+    def read_to_end(self, pattern):
+        # type: (object) -> list
+        """The same for all that is left of a file that grows no more, its last line complete or not."""
+        found = []
+        for _ in range(_MOST_READS):
+            before = self.offset
+            found.extend(self.read(pattern))
+            if self.offset == before:
+                break
+        if self._rest:
+            found.extend(self._chosen([self._line(self._rest)], pattern))
+            self._rest, self._cut = b"", True
         return found
 
     def last(self):
@@ -74,7 +95,7 @@ class LogFile:
                 status = os.fstat(file.fileno())
                 if status.st_ino != self._inode or status.st_size < self.offset:
                     if self._inode is not None:
-                        self.offset, self.line, self._rest = 0, 0, b""  # rotated or truncated
+                        self.offset, self.line, self._rest, self._cut = 0, 0, b"", False  # rotated or truncated
                     self._inode = status.st_ino
                 file.seek(self.offset)
                 data = file.read(_MOST_BYTES)
@@ -82,14 +103,21 @@ class LogFile:
             return []
         self.offset += len(data)
         *whole, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > _MOST_LINE:
-            whole.append(self._rest)
+        if self._cut and whole:
+            del whole[0]  # the end of the line that was cut
+            self._cut = False
+        fresh = [self._line(raw) for raw in whole]
+        if self._cut:
             self._rest = b""
-        fresh = []
-        for raw in whole:
-            self.line += 1
-            fresh.append((self.line, raw[:_MOST_LINE].rstrip(b"\r").decode("utf-8", "replace")))
+        elif len(self._rest) > _MOST_LINE:
+            fresh.append(self._line(self._rest))
+            self._rest, self._cut = b"", True
         return fresh
+
+    def _line(self, raw):
+        # type: (bytes) -> tuple
+        self.line += 1
+        return self.line, raw[:_MOST_LINE].rstrip(b"\r").decode("utf-8", "replace")
 
 
 def records(file, found, at):

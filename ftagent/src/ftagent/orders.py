@@ -11,18 +11,21 @@ from ftagent.watch import end_tree
 log = logging.getLogger("ftagent")
 
 _KEPT = 200
+_MOST_WAITING = 200
 _AGAIN_S = 5.0
+_GRACE_S = 5.0
 
 
 class Orders(threading.Thread):
     """One order after the other, on a thread of its own; what became of each is on disk before it is told."""
 
-    def __init__(self, job):
-        # type: (object) -> None
+    def __init__(self, job, tell=lambda: None):
+        # type: (object, object) -> None
+        """tell: puts what is to be told where it survives the agent's end."""
         super().__init__(name="ftagent-orders", daemon=True)
-        self._job = job
+        self._job, self._tell = job, tell
         self._path = job.layout.orders
-        self._known = layout.read_dict(self._path)
+        self._known = {id: one for id, one in layout.read_dict(self._path).items() if _is_known(one)}
         self._line = queue.Queue()  # type: queue.Queue
         self._waiting = set()
         self._told_at = {}
@@ -36,8 +39,9 @@ class Orders(threading.Thread):
                 continue
             outcome = self._known.get(id, {}).get("outcome")
             if outcome is None:
-                self._waiting.add(id)
-                self._line.put(order)
+                if len(self._waiting) < _MOST_WAITING:  # else it comes again
+                    self._waiting.add(id)
+                    self._line.put(order)
             elif time.monotonic() - self._told_at.get(id, 0.0) > _AGAIN_S:
                 self._told_at[id] = time.monotonic()
                 self._job.say([outcome])
@@ -50,11 +54,15 @@ class Orders(threading.Thread):
             begun = self._known.get(id) or {"attempt": self._job.attempt}
             self._save(id, begun)
             log.info("order %s", id)
-            carry_out = _VERBS.get(verb, _refuse)
+            carry_out = _VERBS.get(verb, _refuse) if isinstance(verb, str) else _refuse
             try:
                 done, refused, note = carry_out(self._job, order, begun["attempt"])
             except OSError as error:
                 done, refused, note = False, False, "the machine says no: %s" % error
+            except (ValueError, TypeError, LookupError, RuntimeError) as error:  # this thread must live for the next
+                log.exception("order %s", id)
+                done, refused, note = False, False, "%s: %s" % (type(error).__name__, error)
+            self._tell()  # what was collected, before it counts as done: it would never be collected again
             outcome = {"type": "outcome", "at": time.time(), "order": id}
             outcome.update(done=done, refused=refused, note=note)
             self._save(id, dict(begun, outcome=outcome))
@@ -67,7 +75,21 @@ class Orders(threading.Thread):
         self._known[id] = state
         for old in list(self._known)[: max(0, len(self._known) - _KEPT)]:
             del self._known[old]
-        layout.write_json(self._path, self._known)
+            self._told_at.pop(old, None)
+        try:
+            layout.write_json(self._path, self._known)
+        except OSError as error:
+            log.warning("order %s is not kept: %s", id, error)
+
+
+def _is_known(state):
+    # type: (object) -> bool
+    """Whether this is what `_save` has written of an order; anything else in the file is as if it were not there."""
+    return (
+        isinstance(state, dict)
+        and isinstance(state.get("attempt"), int)
+        and (isinstance(state.get("outcome"), (dict, type(None))))
+    )
 
 
 def _refuse(job, order, attempt):
@@ -79,7 +101,8 @@ def _collect(job, order, attempt):
     # type: (object, dict, int) -> tuple
     arguments = order.get("arguments") if isinstance(order.get("arguments"), dict) else {}
     what = set(str(arguments.get("what") or "stacks,flight_recorder,processes").split(","))
-    ranks = {int(rank) for rank in order.get("targets") or () if str(rank).isdigit()}
+    targets = order.get("targets") if isinstance(order.get("targets"), list) else []
+    ranks = {int(rank) for rank in targets if str(rank).isdecimal()}
     records = collect.collect(job.watcher, order["id"], what, ranks, job.layout.collection(order["id"]))
     job.say(records)
     failed = [record for record in records if record["error"]]
@@ -111,9 +134,10 @@ def _stop(job, order, attempt):
 def _grace(order):
     # type: (dict) -> float
     try:
-        return min(max(float(order["arguments"]["grace_s"]), 0.0), 600.0)
-    except (KeyError, TypeError, ValueError):
-        return 5.0
+        grace_s = float(order["arguments"]["grace_s"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return _GRACE_S
+    return min(max(grace_s, 0.0), 600.0) if grace_s == grace_s else _GRACE_S
 
 
 _VERBS = {"collect": _collect, "restart": _restart, "stop": _stop}

@@ -3,6 +3,7 @@
 import os
 import sys
 import warnings
+from collections import deque
 from time import time
 
 from ftagent import processes
@@ -28,16 +29,18 @@ from ftagent.ring import (
     W_WORLD,
     W_WRITTEN,
     Ring,
+    RingError,
 )
 
 _RING_BASE = RING_AT // 8
+_DEVICE_TIMES = 1024
 
 
 class Silent:
     """No agent is beside this process: the calls do nothing."""
 
-    def step(self, n, **numbers):
-        # type: (int, object) -> None
+    def step(self, n=None, /, **numbers):
+        # type: (object, object) -> None
         """Report that step `n` has ended, with any numbers about it."""
 
     def phase(self, name, device=False):
@@ -104,6 +107,7 @@ class Reporter:
         self._phases = {}  # name -> index, from 1
         self._phase_columns = {}  # phase index -> column
         self._devices = {}
+        self._device_times = deque(maxlen=_DEVICE_TIMES)  # type: deque  # the side thread puts in, `step` takes out
         self._warned = set()
         self._none = Silent()
         self.q[W_PID], self.q[W_START] = os.getpid(), processes.start_time(os.getpid())
@@ -112,8 +116,8 @@ class Reporter:
         self.q[W_MAGIC] = MAGIC
         os.register_at_fork(after_in_child=self._forked)
 
-    def step(self, n, **numbers):
-        # type: (int, object) -> None
+    def step(self, n=None, /, **numbers):
+        # type: (object, object) -> None
         """Report that step `n` has ended, with any numbers about it: `step(n, loss=float(loss), tokens=4096)`.
 
         Numbers only: a tensor is not read, because that would wait for the device; it is left out, with one warning.
@@ -121,10 +125,9 @@ class Reporter:
         if not self.alive:
             return
         if type(n) is not int:
-            if not isinstance(n, int):
-                self._warn("step", n)
+            n = self._whole(n, numbers)
+            if n is None:
                 return
-            n = int(n)
         now = time()
         q, d = self.q, self.d
         written = q[W_WRITTEN]
@@ -134,10 +137,10 @@ class Reporter:
         d[at] = now - self._previous  # column 0 is step_s
         self._previous = now
         mask = 1
-        for name, value in numbers.items():
-            kind = type(value)
-            if kind is not float and kind is not int and not isinstance(value, (int, float)):
-                self._warn(name, value)
+        for name, given in numbers.items():
+            kind = type(given)
+            value = given if kind is float or kind is int else self._plain(name, given)
+            if value is None:
                 continue
             column = columns.get(name)
             if column is None:
@@ -149,7 +152,7 @@ class Reporter:
             except (OverflowError, TypeError, ValueError):
                 continue
             mask |= 1 << column
-        if self.spent:
+        if self.spent or self._device_times:
             mask |= self._write_phases(at)
         if -9223372036854775808 <= n <= 9223372036854775807:
             q[base] = n
@@ -166,19 +169,18 @@ class Reporter:
         device: also time the block on the CUDA stream, where torch has one; the events are read later by the side
         thread, because host timers would only measure launches.
         """
-        index = self._phases.get(name)
+        index = self._phases.get(name) if type(name) is str else None
         if index is None:
             index = self._phase_index(name)
             if not index:
                 return self._none
-        return _Phase(self, index, self._device(name) if device else None)
+        # `is True`: to ask a tensor whether it is true would wait for the device
+        return _Phase(self, index, self._device(str.__str__(name)) if device is True else None)
 
     def add_device_time(self, name, seconds):
         # type: (str, float) -> None
-        """Called by the side thread when a block's events have been read."""
-        index = self._phase_index(name + ".device")
-        if index:
-            self.spent[index] = self.spent.get(index, 0.0) + seconds
+        """Called by the side thread when a block's events have been read; the next step tells it."""
+        self._device_times.append((name, seconds))
 
     def device_timers(self):
         # type: () -> list
@@ -187,12 +189,17 @@ class Reporter:
     def _write_phases(self, at):
         # type: (int) -> int
         mask = 0
+        while self._device_times:
+            name, seconds = self._device_times.popleft()
+            index = self._phase_index(name + ".device")
+            if index:
+                self.spent[index] = self.spent.get(index, 0.0) + seconds
         for index in list(self.spent):
             column = self._phase_columns.get(index)
             if column is None:
                 name = self._ring.name(PHASES_AT, index - 1)
                 column = self._phase_columns[index] = self._column("phase.%s_s" % name)
-            spent = self.spent.pop(index)
+            spent = self.spent.pop(index, 0.0)
             if column >= 0:
                 self.d[at + column] = spent
                 mask |= 1 << column
@@ -204,23 +211,23 @@ class Reporter:
             self._add_column("step_s")
         if name not in self._columns:
             if len(self._columns) >= COLUMNS:
-                self._warn(name, "the ring has only %d columns" % COLUMNS)
-                self._columns[name] = -1
-            else:
-                self._add_column(name)
+                self._warn(name, "is one number too many, a rank has %d" % COLUMNS)
+                return -1
+            self._add_column(name)
         return self._columns[name]
 
     def _add_column(self, name):
         # type: (str) -> None
-        used = sum(column >= 0 for column in self._columns.values())
+        used = len(self._columns)
         self._ring.put_name(NAMES_AT, used, name)
         self._columns[name] = used
         self.q[W_NAMES] = used + 1
 
     def _phase_index(self, name):
         # type: (object) -> int
-        if not isinstance(name, str) or not self.alive:
+        if not issubclass(type(name), str) or not self.alive:
             return 0
+        name = str.__str__(name)
         if name not in self._phases:
             if len(self._phases) >= PHASE_NAMES:
                 return 0
@@ -237,15 +244,39 @@ class Reporter:
             self._devices[name] = timer(name, self)
         return self._devices[name]
 
-    def _warn(self, name, value):
-        # type: (str, object) -> None
-        if name not in self._warned and len(self._warned) < 64:
-            self._warned.add(name)
-            warnings.warn(
-                "ftagent: %s is %s, not a number: not reported" % (name, type(value).__name__),
-                RuntimeWarning,
-                stacklevel=3,
-            )
+    def _whole(self, n, numbers):
+        # type: (object, dict) -> object
+        """A step's number that is no plain int, as one; None with a warning if it is no whole number."""
+        if n is None:
+            n = numbers.pop("n", None)  # as `step(n=7)`
+        if issubclass(type(n), int):
+            return int.__index__(n)
+        self._warn("step", "is %s, not a whole number" % type(n).__name__)
+        return None
+
+    def _plain(self, name, value):
+        # type: (str, object) -> object
+        """A number of another class than int and float, as one of these; None with a warning if it is no number.
+
+        Asked by its type alone: what an object says of itself may run anybody's code.
+        """
+        kind = type(value)
+        if issubclass(kind, float):
+            return float.__float__(value)
+        if issubclass(kind, int):
+            return int.__index__(value)
+        self._warn(name, "is %s, not a number" % kind.__name__)
+        return None
+
+    def _warn(self, name, reason):
+        # type: (str, str) -> None
+        if name in self._warned or len(self._warned) >= 64:
+            return
+        self._warned.add(name)
+        try:
+            warnings.warn("ftagent: %s %s: not reported" % (name, reason), RuntimeWarning, stacklevel=4)
+        except (RuntimeWarning, OSError, ValueError):
+            pass  # warnings are errors here, or there is nowhere to say it
 
     def _forked(self):
         # type: () -> None
@@ -260,15 +291,30 @@ def _number(name, otherwise):
         return otherwise
 
 
+def _is_taken(path):
+    # type: (str) -> bool
+    try:
+        ring = Ring(path)
+    except (OSError, RingError):
+        return False
+    pid, started = ring.q[W_PID], ring.q[W_START]
+    ring.close()
+    return pid != os.getpid() and processes.alive(pid, started)
+
+
 def current():
     # type: () -> object
-    """The reporter of this process: silent where no agent has left its folder in the environment, or none of use."""
-    folder = os.environ.get("FTAGENT_DIR", "")
-    if not folder or not os.path.isdir(folder):
+    """The reporter of this process: silent where no agent has left its folder in the environment, or none of use.
+
+    Silent too where a living process speaks for this rank already: whom a rank starts anew, as DataLoader workers by
+    `spawn`, inherits its number and imports its script.
+    """
+    folder, rank = os.environ.get("FTAGENT_DIR", ""), _number("RANK", 0)
+    if not folder or not os.path.isdir(folder) or _is_taken(os.path.join(folder, "rank%d.ring" % rank)):
         return Silent()
     try:
-        reporter = Reporter(folder, _number("RANK", 0), _number("WORLD_SIZE", 1))
-    except (OSError, ValueError) as error:
+        reporter = Reporter(folder, rank, _number("WORLD_SIZE", 1))
+    except (OSError, ValueError, AttributeError) as error:
         sys.stderr.write("ftagent: no reports from here: %s\n" % error)
         return Silent()
     reporter._column("step_s")

@@ -36,22 +36,25 @@ class Ring:
 
     def __init__(self, path, create=False):
         # type: (str, bool) -> None
-        flags = os.O_RDWR | os.O_CREAT if create else os.O_RDONLY
-        fd = os.open(path, flags, 0o600)
+        # a new file takes an old one's place: cut short, it would be a SIGBUS in everybody who has it mapped
+        fresh = "%s.%d.new" % (path, os.getpid())
+        fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600) if create else os.open(path, os.O_RDONLY)
         try:
             if create:
-                os.ftruncate(fd, 0)
                 # a full disk must show here: later it would be a SIGBUS in the training process
                 os.posix_fallocate(fd, 0, SIZE)
             elif os.fstat(fd).st_size != SIZE:
                 raise RingError("%s: %d bytes, a ring has %d" % (path, os.fstat(fd).st_size, SIZE))
+            self.inode = os.fstat(fd).st_ino
             access = mmap.ACCESS_WRITE if create else mmap.ACCESS_READ
             self.map = mmap.mmap(fd, SIZE, access=access)
+            if create:
+                os.rename(fresh, path)
         finally:
             os.close(fd)
-        view = memoryview(self.map)
-        self.q = view.cast("q")
-        self.d = view.cast("d")
+        with memoryview(self.map) as view:
+            self.q = view.cast("q")
+            self.d = view.cast("d")
         if not create and self.q[W_MAGIC] != MAGIC:
             self.close()
             raise RingError("%s: not a ring" % path)
@@ -88,6 +91,8 @@ class Ring:
         A row is (step, ended_at, {name: value}).
         """
         written = self.q[W_WRITTEN]
+        if written < after:
+            return [], written, 0  # not the ring that was read before
         # the slot that is written next may be half overwritten while it is read
         oldest = max(after, written - SLOTS + 1)
         names = [self.name(NAMES_AT, i) for i in range(min(self.q[W_NAMES], COLUMNS))]

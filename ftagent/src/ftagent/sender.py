@@ -26,6 +26,7 @@ class Sender(threading.Thread):
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("%r is not an http address" % url)
+        self._port = parts.port  # a ValueError too, if it is none
         self._parts, self._token_file = parts, token_file
         self._spool, self._lock, self._on_orders = spool, lock, on_orders
         self.heard = True
@@ -73,7 +74,7 @@ class Sender(threading.Thread):
             return False
         try:
             self._take(sequence, json.loads(answer.decode("utf-8")))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             log.warning("the answer to batch %d cannot be read: %s", sequence, error)
             return False
         return True
@@ -82,7 +83,7 @@ class Sender(threading.Thread):
         # type: (bytes) -> tuple
         if self._line is None:
             kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
-            self._line = kind(self._parts.hostname, self._parts.port, timeout=_ANSWER_S)
+            self._line = kind(self._parts.hostname, self._port, timeout=_ANSWER_S)
         with open(self._token_file, encoding="utf-8") as file:
             token = file.read(4096).strip()
         headers = {"Authorization": "Bearer " + token, "Content-Type": "application/json"}
@@ -110,5 +111,3 @@ class Sender(threading.Thread):
         if self._line is not None:
             self._line.close()
             self._line = None
-
-

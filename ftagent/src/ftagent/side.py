@@ -10,10 +10,10 @@ import os
 import socket
 import sys
 import threading
-import traceback
 
 _POLL_S = 0.5
 _ASK_BYTES = 4096
+_MOST_FRAMES = 512
 
 
 def start(reporter):
@@ -27,10 +27,9 @@ def start(reporter):
             server.bind(path)
         server.listen(4)
         server.settimeout(_POLL_S)
-    except OSError as error:
+        threading.Thread(target=_serve, args=(server, reporter), name="ftagent", daemon=True).start()
+    except (OSError, RuntimeError) as error:  # RuntimeError: no more threads can be started
         sys.stderr.write("ftagent: no questions are answered from here: %s\n" % error)
-        return
-    threading.Thread(target=_serve, args=(server, reporter), name="ftagent", daemon=True).start()
 
 
 class short_path:
@@ -65,7 +64,7 @@ def _serve(server, reporter):
         try:
             asked.settimeout(5.0)
             _answer(asked)
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             pass  # whoever asked has gone, or asked nonsense
         finally:
             asked.close()
@@ -130,13 +129,19 @@ def _groups_of_torch():
 
 def _stacks(question):
     # type: (dict) -> tuple
-    """Every thread's stack in the words of faulthandler, the innermost frame first."""
+    """Every thread's stack in the words of faulthandler, the innermost frame first.
+
+    Walked by hand: the standard library reads the source files too, and their storage may be what hangs.
+    """
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     out = io.StringIO()
-    for ident, frame in sys._current_frames().items():
+    for ident, innermost in sys._current_frames().items():
         out.write('Thread 0x%016x "%s" (most recent call first):\n' % (ident, names.get(ident, "?")))
-        for entry in reversed(traceback.extract_stack(frame)):
-            out.write('  File "%s", line %d in %s\n' % (entry.filename, entry.lineno or 0, entry.name))
+        frame, left = innermost, _MOST_FRAMES
+        while frame is not None and left:
+            code = frame.f_code
+            out.write('  File "%s", line %d in %s\n' % (code.co_filename, frame.f_lineno or 0, code.co_name))
+            frame, left = frame.f_back, left - 1
         out.write("\n")
     return {}, out.getvalue().encode("utf-8", "replace")
 

@@ -260,3 +260,16 @@ def test_what_the_old_processes_say_while_they_are_ended_is_no_news() -> None:
     repaired(loop)
     loop.tick(3)
     assert loop.state() is State.VERIFYING
+
+
+def test_an_approval_that_nobody_gives_calls_a_person() -> None:
+    loop = Loop(mode=Mode.APPROVE)
+    loop.tick(1)
+    loop.publish(finding(1.0))
+    loop.tick(0.1)
+    loop.tick(3)
+    assert loop.state() is State.AWAITING_APPROVAL
+    loop.tick(3599.0)
+    assert loop.state() is State.AWAITING_APPROVAL
+    loop.tick(2.0)
+    assert loop.state() is State.NEEDS_HUMAN

@@ -1,0 +1,73 @@
+"""Puts the checked columns of files together: places instead of numbers, one order, one position for each rank."""
+
+import numpy as np
+
+from detectors.traceslow.trace import Joined, Operations, StepTable, TraceError
+
+# steps x ranks: a job has nearly every one of them, a table that only names far apart numbers would be mostly empty
+MOST_CELLS = 8_000_000
+
+
+def operations(joined: Joined) -> Operations:
+    """The trace of a job.
+
+    raises TraceError: a rank stands in two places of the job's grid, or steps and ranks are too many
+    """
+    start_s = joined.column("start_s", 0.0)
+    steps, step = np.unique(joined.column("step", 0), return_inverse=True)
+    ranks, rank = np.unique(joined.column("rank", 0), return_inverse=True)
+    _refuse_sparse(steps, ranks)
+    names, op = np.unique(joined.column("op", "").astype(str), return_inverse=True)
+    groups, group = np.unique(joined.column("group", "").astype(str), return_inverse=True)
+    dp, pp, tp = (_of_rank(joined, name, rank, ranks) for name in ("dp", "pp", "tp"))
+    order = np.lexsort((joined.column("seq", -1), start_s, rank, step))
+    untold = groups[group] == ""
+    return Operations(
+        steps=steps, ranks=ranks, dp=dp, pp=pp, tp=_told_apart(dp, pp, tp), names=tuple(names.tolist()),
+        groups=tuple(groups.tolist()), step=step[order], rank=rank[order], op=op[order],
+        group=np.where(untold, -1, group)[order], start_s=start_s[order],
+        duration_s=joined.column("duration_s", 0.0)[order], microbatch=joined.column("microbatch", -1)[order],
+    )  # fmt: skip
+
+
+def step_table(joined: Joined) -> StepTable:
+    """Step times of a job, steps down and ranks across.
+
+    raises TraceError: steps and ranks are too many
+    """
+    steps, step = np.unique(joined.column("step", 0), return_inverse=True)
+    ranks, rank = np.unique(joined.column("rank", 0), return_inverse=True)
+    _refuse_sparse(steps, ranks)
+    names = sorted({name for part in joined.parts for name in part.columns} - {"step", "rank", "step_s"})
+
+    def grid(name: str) -> np.ndarray:
+        table = np.full((len(steps), len(ranks)), np.nan)
+        table[step, rank] = joined.column(name, np.nan)
+        return table
+
+    return StepTable(steps=steps, ranks=ranks, step_s=grid("step_s"), phases={name: grid(name) for name in names})
+
+
+def _refuse_sparse(steps: np.ndarray, ranks: np.ndarray) -> None:
+    if len(steps) * len(ranks) > MOST_CELLS:
+        raise TraceError(f"{len(steps)} steps of {len(ranks)} ranks, together at most {MOST_CELLS} are compared")
+
+
+def _of_rank(joined: Joined, name: str, rank: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    values = np.maximum(joined.column(name, 0), 0)
+    first = np.zeros(len(ranks), dtype=np.int64)
+    first[rank] = values
+    if (other := values != first[rank]).any():
+        at = int(np.argmax(other))
+        raise TraceError(f"rank {ranks[rank[at]]} has {name} {values[at]} and {name} {first[rank[at]]}")
+    return first
+
+
+def _told_apart(dp: np.ndarray, pp: np.ndarray, tp: np.ndarray) -> np.ndarray:
+    """tp, counted up among ranks that would otherwise stand at one place (a trace that does not tell a dimension)."""
+    seen: dict[tuple[int, int, int], int] = {}
+    out = tp.copy()
+    for n, place in enumerate(zip(dp.tolist(), pp.tolist(), tp.tolist(), strict=True)):
+        out[n] = tp[n] if place not in seen else int(tp.max()) + seen[place]
+        seen[place] = seen.get(place, 0) + 1
+    return out
