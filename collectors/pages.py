@@ -7,12 +7,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import numpy as np
-
 from collectors.aliases import aliases
 from collectors.exposition import MOST_BYTES, Page, PageError, parse_page
-from holdfast.events import Observation, Samples
-from holdfast.topology import JobId, Kind, NodeId, Target
+from collectors.sourcestate import SourceStates
+from holdfast.events import Observation
 
 _MOST_WAITING = 4096
 
@@ -33,7 +31,7 @@ class Pages:
         self._names = aliases(names)
         self._read = read
         self._ready: queue.Queue[Page | str] = queue.Queue(_MOST_WAITING)
-        self._up: dict[str, bool] = {}
+        self._states = SourceStates()
         for url in urls:
             scraper = threading.Thread(target=self._scrape, args=(url, every_s, timeout_s), name=f"scrape {url}", daemon=True)
             scraper.start()
@@ -45,7 +43,7 @@ class Pages:
         for _ in range(self._ready.qsize()):
             page = self._ready.get_nowait()
             if isinstance(page, str):
-                yield from self._state(page, Page(page, ""), now, up=False)
+                yield from self._states.of(page, now, up=False)
             else:
                 yield from self._parse(page, now)
 
@@ -53,21 +51,10 @@ class Pages:
         try:
             tables = list(parse_page(page, names=self._names, at=now))
         except PageError:
-            yield from self._state(page.source, page, now, up=False)
+            yield from self._states.of(page.source, now, up=False, node=page.node, job=page.job)
             return
         yield from tables
-        yield from self._state(page.source, page, now, up=True)
-
-    def _state(self, source: str, page: Page, now: float, *, up: bool) -> Iterator[Observation]:
-        """Say `source.up` when it changes, and again as long as it is down."""
-        if up and self._up.get(source):
-            return
-        self._up[source] = up
-        target = Target(Kind.SOURCE, source, node=page.node)
-        yield Samples(
-            at=now, source=source, job=JobId(page.job), node=NodeId(page.node), targets=(target,), signals=("source.up",),
-            values=np.array([[float(up)]]),
-        )  # fmt: skip
+        yield from self._states.of(page.source, now, up=True, node=page.node, job=page.job)
 
     def _scrape(self, url: str, every_s: float, timeout_s: float) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Claims from the scheduler's word: a worker that was deleted or evicted from outside, a node that is not ready."""
+"""Claims from the scheduler's word: a worker that failed, was deleted or evicted from outside, a node that is not ready."""
 
 from collections.abc import Iterator
 
@@ -11,11 +11,17 @@ from holdfast.verdict import Culprit, Evidence
 
 MOST_CLAIMS = 65_536
 _REMOVED = frozenset({"deleted", "evicted"})
-_ENDS = frozenset({"restarting", "finished", "failed", "stopped"})
+_OVER = frozenset({"restarting", "finished", "stopped"})
+_OF_WORKERS = ("pods.removed", "pods.failed")
+_RUNS = frozenset({"ready", "cordoned", "deleted"})
 
 
 class Pods:
-    """One finding per worker that went, one per node that is not ready; a node that is ready again clears its own."""
+    """One finding per worker that failed or went, one per node that is not ready.
+
+    A worker that runs again and a node that is ready again clear their own. A worker that was removed because an order said
+    so (`detail` names the order) was taken from nobody.
+    """
 
     consumes = (Changes,)
 
@@ -28,10 +34,10 @@ class Pods:
             for change in seen.changes:
                 if change.target.kind is Kind.NODE:
                     yield from self._on_node(change, seen)
-                elif change.target.kind is Kind.JOB and change.state in _ENDS:
+                elif change.target.kind is Kind.JOB:
                     yield from self._on_job(change)
-                elif change.target.kind is Kind.PROCESS and change.state in _REMOVED:
-                    yield self._claim(self._removed(change, JobId(change.target.job or seen.job)))
+                elif change.target.kind is Kind.PROCESS:
+                    yield from self._on_worker(change, JobId(change.target.job or seen.job))
 
     def tick(self, now: float) -> Iterator[Finding]:
         return iter(())
@@ -39,18 +45,30 @@ class Pods:
     def _on_node(self, change: Change, seen: Changes) -> Iterator[Finding]:
         key = f"pods.node_not_ready {change.target}"
         if change.state == "not_ready" and key not in self._claims:
-            yield self._claim(self._not_ready(change, seen.job))
-        elif change.state in ("ready", "deleted") and key in self._claims:
+            yield self._claim(self._not_ready(change, seen.job), key)
+        elif change.state in _RUNS and key in self._claims:
             yield msgspec.structs.replace(self._claims.pop(key), at=change.at, cleared=True, evidence=())
 
     def _on_job(self, change: Change) -> Iterator[Finding]:
         """A new attempt has new workers: what was said of the old ones is over."""
-        for key, claim in list(self._claims.items()):
-            if claim.job == change.target.id and claim.check == "pods.removed":
+        fresh = change.state == "started" and change.attempt > 0
+        for key, claim in list(self._claims.items()) if fresh or change.state in _OVER else ():
+            if claim.job == change.target.id and claim.check in _OF_WORKERS:
                 yield msgspec.structs.replace(self._claims.pop(key), at=change.at, cleared=True, evidence=())
 
-    def _claim(self, finding: Finding) -> Finding:
-        self._claims[f"{finding.check} {finding.target}"] = finding
+    def _on_worker(self, change: Change, job: JobId) -> Iterator[Finding]:
+        worker = f"{job}/{change.target.id}"
+        if change.state == "running":
+            for check in _OF_WORKERS:
+                if (claim := self._claims.pop(f"{check} {worker}", None)) is not None:
+                    yield msgspec.structs.replace(claim, at=change.at, cleared=True, evidence=())
+        elif change.state in _REMOVED and "order" not in change.detail and f"pods.removed {worker}" not in self._claims:
+            yield self._claim(self._removed(change, job), f"pods.removed {worker}")
+        elif change.state == "failed" and f"pods.failed {worker}" not in self._claims:
+            yield self._claim(self._failed(change, job), f"pods.failed {worker}")
+
+    def _claim(self, finding: Finding, key: str) -> Finding:
+        self._claims[key] = finding
         while len(self._claims) > MOST_CLAIMS:
             del self._claims[next(iter(self._claims))]
         return finding
@@ -62,6 +80,19 @@ class Pods:
             at=change.at, id=f"pods/{job}/{self._said}", job=job, target=change.target, perception=Perception.POD_DELETED,
             symptom=Symptom.CRASH, fault=Fault.PLATFORM, check="pods.removed", judgement=Judgement.NOBODY, cause=change.state,
             confidence=0.9, action=Action.RESUBMIT, evidence=(Evidence("scheduler", 0, text),),
+        )  # fmt: skip
+
+    def _failed(self, change: Change, job: JobId) -> Finding:
+        """The pod's word alone names no cause: what the processes and logs say goes deeper."""
+        self._said += 1
+        memory = "OOMKilled" in change.reason
+        how = f"signal {change.signal}" if change.signal else f"status {change.exit_code}"
+        text = f"worker {change.target.id} on {change.target.node or 'an unknown node'} failed: {how}, {change.reason or 'no reason'}"
+        return Finding(
+            at=change.at, id=f"pods/{job}/{self._said}", job=job, target=change.target, perception=Perception.POD_FAILED,
+            symptom=Symptom.CRASH, fault=Fault.HOST_RESOURCE if memory else Fault.UNKNOWN, check="pods.failed",
+            judgement=Judgement.UNDECIDED, cause="out_of_memory" if memory else "exited", confidence=0.5, action=Action.RESTART,
+            evidence=(Evidence("scheduler", 0, text),),
         )  # fmt: skip
 
     def _not_ready(self, change: Change, job: JobId) -> Finding:

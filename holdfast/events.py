@@ -76,7 +76,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """A target is now in `state`.
 
     Processes: running, stopped, uninterruptible, zombie, exited, gone; jobs: started, restarting, finished, failed,
-    stopped; pods: pending, running, failed, deleted, evicted; nodes: ready, not_ready, cordoned, deleted.
+    stopped; pods: pending, running, finished, failed, deleted, evicted; nodes: ready, not_ready, cordoned, deleted.
     at: when it happened, Unix seconds; exit_code: 0..255; signal: number; None where it does not apply.
     """
 

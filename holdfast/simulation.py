@@ -1,10 +1,12 @@
 """The service over a simulated cluster: the same line of stages, with simulated time instead of the clock."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from holdfast.api.ingest import Ingest
+from holdfast.api.records import batch_of, observations_of
 from holdfast.assembly import Parts, assemble
 from holdfast.config import Config, JournalTable, Remedier
 from holdfast.events import Observation
@@ -20,18 +22,37 @@ from simulator.world import World
 STEP_S = 1.0
 # Incidents that the last stories caused are still followed for so long, in simulated seconds.
 _TAIL_S = 900.0
+# A fault drawn by chance waits so long, in simulated seconds, for a job that is just being repaired.
+_WAIT_S = 300.0
 
 
-class Said:
-    """The collector through which the simulated cluster's own words come: kernel lines, logs, agents, scheduler."""
+class Agents:
+    """The agents' batches, through the door that takes them from the network: decoded, and repeats dropped by their numbers."""
 
     durable = False
 
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, fetch: Callable[[], Iterable[bytes]]) -> None:
+        self._fetch = fetch
+        self.door = Ingest({}, orders_for=lambda job: (), released=lambda job: False, wake=lambda: None)
 
-    def poll(self, now: float) -> Iterable[Observation]:
-        return self.world.fetch()
+    def poll(self, now: float) -> Iterator[Observation]:
+        """What the agents have sent since the last time."""
+        for body in self._fetch():
+            yield from self.door.fresh(observations_of(batch_of(body)))
+
+
+def collectors_of(world: World) -> list[Collector]:
+    """The collectors of a real cluster, each with its reader put in place of the outside; what explains comes first."""
+    from collectors.kmsg import Kmsg
+    from collectors.kubernetes import Kubernetes
+    from collectors.logfiles import LogFiles
+    from collectors.pages import Pages
+
+    cluster = world.cluster
+    return [
+        Kmsg(read=cluster.fetch_kernel), LogFiles(read=cluster.fetch_logs), Kubernetes(read=cluster.fetch_watch),
+        Agents(cluster.agents.fetch), Pages(read=world.pages),
+    ]  # fmt: skip
 
 
 @dataclass
@@ -45,29 +66,30 @@ class Simulation:
     parts: Parts = field(init=False)
     now: float = field(init=False)
     waiting: list[tuple[float, Story]] = field(init=False)
-    _useful_s: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         self.world = make(self.scenario)
         self.now = self.start = self.world.cluster.now
         self.waiting = stories(self.scenario, self.world)
-        collectors: list[Collector] = [Said(self.world), self._pages()]
         self.parts = assemble(
-            self.config, journal=self.journal, collectors=collectors, backends={"simulated": Simulated(self.world)}
-        )
-
-    def _pages(self) -> Collector:
-        from collectors.pages import Pages
-
-        return Pages(read=self.world.pages)
+            self.config, journal=self.journal, collectors=collectors_of(self.world),
+            backends={"simulated": Simulated(self.world)},
+        )  # fmt: skip
+        self.parts.pipeline.bus.strict = True  # a bug is a crash here, not a line in a log
 
     def step(self) -> None:
         """One second: begin the stories that are due, let the world live, ask the line."""
         self.now += STEP_S
-        while self.waiting and self.now - self.start >= self.waiting[0][0]:
+        while self.waiting and self._is_due(*self.waiting[0]):
             self.world.tell(self.waiting.pop(0)[1])
         self.world.advance(self.now)
         self.parts.pipeline.step(self.now)
+
+    def _is_due(self, at_s: float, story: Story) -> bool:
+        """A listed fault strikes when it is listed; one drawn by chance waits, but not for ever, until its job trains."""
+        late_s = self.now - self.start - at_s
+        drawn = self.scenario.plan == "each_kind"
+        return late_s >= 0.0 and (not drawn or self.world.trains(story.job) or late_s >= _WAIT_S)
 
     @property
     def over(self) -> bool:

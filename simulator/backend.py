@@ -61,21 +61,24 @@ class Simulated:
         if job is None:
             self._say(order, 5.0, done=True, note=f"out for repair: {', '.join(node.id for node in sick) or 'nothing'}")
             return
-        kept = [node for node in job.nodes if node not in sick]
-        spares = self.world.free(len(job.nodes) - len(kept), order.avoid)
-        if len(kept) + len(spares) < len(job.nodes):
+        wanted = sum(node in sick for node in job.nodes)
+        spares = iter(self.world.free(wanted, order.avoid))
+        placed = [next(spares, None) if node in sick else node for node in job.nodes]
+        if None in placed:
             self._say(order, 0.0, done=False, note="not enough spare nodes")
             return
-        job.place(kept + spares)
+        job.place([node for node in placed if node is not None], order=order.id)
         job.slow.clear()
-        self._begin(order, job, job.shape.schedule_s)
+        if job.state == "stopped":  # whoever has stopped it starts it again
+            self._say(order, 5.0, done=True, note=f"placed on {len(job.nodes)} nodes, still stopped")
+        else:
+            self._begin(order, job, job.shape.schedule_s)
 
     def _resubmit(self, order: Order) -> None:
         job = self._job(order)
         if job is not None:
-            count = job.shape.nodes
-            job.place([])
-            job.place(self.world.free(count, order.avoid))
+            job.place([], order=order.id)
+            job.place(self.world.free(job.shape.nodes, order.avoid))
             self._begin(order, job, job.shape.schedule_s * 1.5)
 
     def _stop(self, order: Order) -> None:

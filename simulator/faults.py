@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from holdfast.faults import Fault
-from simulator.cluster import Node
+from simulator.nodes import Node
 from simulator.training import Stuck, TrainingJob
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class RankStopped(OnRank):
     def play(self, world: World, told: Struck) -> Iterator[float]:
         job = self.training(world)
         job.stuck = Stuck("stopped", self.rank)
-        job.process(self.rank, "stopped")
+        job.tell(self.rank, "stopped")
         yield from ()
 
 
@@ -127,7 +127,7 @@ class ProcessCrash(OnRank):
         job = self.training(world)
         attempt = job.attempt
         job.stuck = Stuck("gone", self.rank)
-        job.process(self.rank, "exited", signal=9)
+        job.end(self.rank, signal=9)
         yield 2.0
         peer = (self.rank + 1) % job.shape.world
         job.say(peer, f"RuntimeError: [/build/gloo/transport/tcp/pair.cc:547] Connection closed by peer rank {self.rank}")
@@ -146,7 +146,8 @@ class NicDown(OnRank):
         nic = node.nics[self.rank % 8]
         nic.up, nic.downs = False, nic.downs + 1
         node.holds.add("nic down")
-        world.cluster.kernel(node, f"mlx5_core 0000:{20 + self.rank % 8:02x}:00.0 {nic.name}: Link down", level=6)
+        address = f"0000:{20 + self.rank % 8:02x}:00.0"
+        world.cluster.kernel(node, f"mlx5_core {address} {nic.name}: Link down", level=6, device=address)
         yield from ()
 
 
@@ -177,7 +178,7 @@ class EccError(OnRank):
         node.holds.add("row remap pending")
         world.cluster.kernel(
             node,
-            f"NVRM: Xid (PCI:{device.pci}): 48, pid={20_000 + self.rank}, name=python3, An uncorrectable double bit error (DBE) has been "
+            f"NVRM: Xid (PCI:{device.pci}): 48, pid={job.pid(self.rank)}, name=python3, An uncorrectable double bit error (DBE) has been "
             "detected on GPU in the framebuffer at partition 5, subpartition 0.",
             f"NVRM: Xid (PCI:{device.pci}): 63, pid='<unknown>', name=<unknown>, Row Remapper: New row marked for remapping, reset gpu to "
             "activate.",
@@ -186,7 +187,7 @@ class EccError(OnRank):
         job.stuck = Stuck("gone", self.rank)
         yield 1.0
         job.say(self.rank, "RuntimeError: CUDA error: uncorrectable ECC error encountered")
-        job.process(self.rank, "exited", exit_code=1)
+        job.end(self.rank, exit_code=1)
         yield 2.0
         job.fail(1, attempt=attempt)
 
@@ -220,7 +221,7 @@ class NicFlap(OnRank):
         for _ in range(5):
             nic.up, nic.downs = False, nic.downs + 1
             yield 20.0
-            if node.state != "ready":
+            if not node.usable:
                 return
             nic.up = True
             yield 40.0
@@ -240,7 +241,7 @@ class KernelPanic(OnRank):
         node.holds.add("panic")
         yield 40.0
         if node.dead:
-            world.cluster.set_state(node, "not_ready", "the node does not answer")
+            world.cluster.scheduler.lose(node, world.cluster.now)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,15 +252,15 @@ class PodDeleted(OnRank):
     truth: ClassVar[Fault] = Fault.PLATFORM
 
     def play(self, world: World, told: Struck) -> Iterator[float]:
-        from holdfast.topology import Kind, Target
-
         job, node = self.training(world), self.node(world)
-        pod = Target(Kind.PROCESS, f"{job.name}-worker-{job.nodes.index(node)}", node=node.id, job=job.name)
-        world.cluster.change(pod, "deleted", job=job.name, node=node.id, attempt=job.attempt, reason="deleted by an API request")
+        attempt, pod = job.attempt, job.pod(job.nodes.index(node))
+        world.cluster.scheduler.terminate(pod, world.cluster.now)
         job.stuck = Stuck("gone", self.rank)
         yield 3.0
-        for rank in job.ranks_on(node):
-            job.process(rank, "exited", signal=15)
+        if job.attempt == attempt:
+            for rank in job.ranks_on(node):
+                job.end(rank, signal=15)
+            world.cluster.scheduler.remove(pod, world.cluster.now)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -328,7 +329,7 @@ class UserError(OnRank):
             '    raise ValueError(f"token id {token} is outside of the vocabulary")',
             "ValueError: token id 131072 is outside of the vocabulary",
         )
-        job.process(self.rank, "exited", exit_code=1)
+        job.end(self.rank, exit_code=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from simulator.chance import stream
-from simulator.cluster import Cluster, Node
+from simulator.cluster import Cluster
+from simulator.nodes import Node
 from simulator.serving import Service
 from simulator.training import TrainingJob
 

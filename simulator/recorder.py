@@ -5,13 +5,13 @@ import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from holdfast.events import Dump
-from holdfast.topology import rank_of
+from simulator.nodes import Node
 from simulator.training import TrainingJob
 
 _STEPS = 3  # how many steps a dump shows; a real ring holds more of the same
 
 Key = tuple[str, tuple[int, ...]]  # group, and who meets in it
+Piece = tuple[int | None, str, bytes, str]  # rank (None: the whole node), file name, data, why there is none
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Stand:
         self.groups = Groups(shape.dp, shape.pp, shape.tp)
         self.programs = {r: Program(step_of(self.groups, r) * _STEPS) for r in range(shape.world)}
         self.odd = job.stuck.rank if job.stuck else -1
-        self.by_device = job.stuck is not None and job.stuck.kind == "device"
+        self.by_device = self._kind() == "device"
         self.stops_at = len(step_of(self.groups, max(self.odd, 0))) * (_STEPS - 1) + 1
         self._run()
 
@@ -124,19 +124,37 @@ class Stand:
 
     # --- files
 
-    def dumps(self) -> Iterator[Dump]:
-        """Everything that a collection brings, the process table last."""
+    def on_node(self, node: Node) -> Iterator[Piece]:
+        """What the agent of a node collects: its process table, and what its living ranks give."""
         job = self.job
-        gone = {self.odd} if job.stuck and job.stuck.kind in ("stopped", "gone") else set()
-        for r in self.programs:
-            node = job.node_of(r)
-            target = rank_of(job.name, r, node=node.id)
-            if r in gone or node.dead:
-                yield Dump(target=target, name=f"fr_rank{r}", error="the side thread did not answer")
+        ranks = job.ranks_on(node)
+        yield None, "processes.json", self.table(node), ""
+        for r in ranks:
+            if r in job.ended or (r == self.odd and self._kind() == "gone"):
                 continue
-            yield Dump(target=target, name=f"fr_rank{r}", data=self.recorder(r))
-            yield Dump(target=target, name=f"stacks_rank{r}.json", data=self.stack(r))
-        yield Dump(target=rank_of(job.name, 0), name="processes.json", data=self.table())
+            answers = not (r == self.odd and self._kind() == "stopped")
+            if answers:
+                yield r, f"fr_rank{r}", self.recorder(r), ""
+            else:
+                yield r, f"fr_rank{r}", b"", "the side thread did not answer"
+            yield r, f"stacks_rank{r}.json", self.stack(r), ""
+            yield r, f"rank{r}.json", self.about(r, node, answers=answers), ""
+
+    def _kind(self) -> str:
+        return self.job.stuck.kind if self.job.stuck else ""
+
+    def about(self, r: int, node: Node, *, answers: bool) -> bytes:
+        """What the agent writes of a rank: its groups, as far as its side thread says them."""
+        job, groups = self.job, {}
+        for n, (name, members) in enumerate((name, m) for name, m in self.groups.all.items() if r in m):
+            groups[name] = {"local_id": str(n), "desc": self.groups.desc[name], "ranks": members, "backend": "nccl"}
+        about = {
+            "kind": "holdfast.rank", "version": 1, "rank": r, "world_size": job.shape.world, "pid": job.pid(r), "start_time": 0,
+            "host": node.id, "taken_at": job.cluster.now, "backend": "nccl" if answers else "", "groups": groups if answers else {},
+            "answered": answers, "answer_s": 0.02 if answers else 0.0, "step": job.step, "stepped_at": job.stepped_at, "phase": "",
+            "phase_at": 0.0,
+        }  # fmt: skip
+        return json.dumps(about).encode()
 
     def recorder(self, r: int) -> bytes:
         """A rank's recorder, as NCCL's writes it."""
@@ -184,13 +202,17 @@ class Stand:
         thread = {"pid": 20_000 + r, "thread_id": 1, "thread_name": "MainThread", "active": True, "owns_gil": False, "frames": rows}
         return json.dumps([thread]).encode()
 
-    def table(self) -> bytes:
-        """The processes of all ranks."""
-        stuck = self.job.stuck
-        rows = []
-        for r in self.programs:
-            state = "S"
-            if stuck is not None and r == stuck.rank:
-                state = {"stopped": "T", "gone": "X"}.get(stuck.kind, "S")
-            rows.append({"pid": 20_000 + r, "rank": r, "state": state, "signal": 9 if state == "X" else None, "since": self.job.stepped_at})
-        return json.dumps({"kind": "holdfast.processes", "version": 1, "processes": rows}).encode()
+    def table(self, node: Node) -> bytes:
+        """The processes of a node's ranks, the ended ones with how they ended."""
+        job, rows = self.job, []
+        for r in self.job.ranks_on(node):
+            exit_code, signal = job.ended.get(r, (None, None))
+            gone = r in job.ended or (r == self.odd and self._kind() == "gone")
+            state = "X" if gone else "T" if r == self.odd and self._kind() == "stopped" else "S"
+            rows.append({
+                "pid": job.pid(r), "parent": 19_000, "rank": r, "name": "python3", "command": "python3 pretrain.py", "state": state,
+                "wchan": "", "start_time": 0, "cpu_s": 0.0, "io_bytes": 0, "exit_code": exit_code, "signal": signal,
+                "since": job.stepped_at,
+            })  # fmt: skip
+        head = {"kind": "holdfast.processes", "version": 1, "host": node.id, "taken_at": job.cluster.now}
+        return json.dumps({**head, "processes": rows}).encode()

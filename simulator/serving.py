@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from holdfast.topology import job_of
 from simulator.chance import stream
-from simulator.cluster import Cluster, Node
+from simulator.cluster import Cluster
+from simulator.nodes import DEVICES, Node
 
 
 @dataclass
@@ -41,15 +41,19 @@ class Service:
 
     def place(self, nodes: list[Node]) -> None:
         self.engines = [Engine(f"{self.name}-{n}", node) for n, node in enumerate(nodes)]
-        for node in nodes:
-            node.job = self.name
+        for engine in self.engines:
+            engine.node.job = self.name
+            labels = {"app": self.name, "model": self.model}  # of no job: whoever watches workers passes it over
+            self.cluster.scheduler.create(engine.name, self.name, engine.node, self.cluster.now, labels=labels)
 
     def advance(self, now: float) -> None:
         """Serve until `now`."""
         if self.state == "pending":
             self.state, self._at = "running", now
-            detail = {"devices": 8 * len(self.engines), "nodes": [e.node.id for e in self.engines], "model": self.model}
-            self.cluster.change(job_of(self.name), "started", job=self.name, attempt=self.attempt, detail=detail)
+            facts = {"devices": DEVICES * len(self.engines), "nodes": [e.node.id for e in self.engines], "model": self.model}
+            record = {"type": "job", "at": now, "state": "started", "attempt": self.attempt, "pid": 19_000, "facts": facts}
+            self.cluster.agents.say(self.engines[0].node, record)
+            self.cluster.scheduler.run(self.name, now)
         if self.restart_at and now >= self.restart_at:
             self.restart_at = 0.0
             for engine in self.engines:

@@ -1,19 +1,19 @@
 """Simulated training jobs: synchronous steps, checkpoints, attempts, and what each rank's agent reports."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from holdfast.events import Beat, Beats, Lines, Received, Steps
-from holdfast.topology import JobId, NodeId, job_of, rank_of
+from simulator.agents import Record
 from simulator.chance import stream
-from simulator.cluster import DEVICES, Cluster, Node
+from simulator.cluster import Cluster
+from simulator.nodes import DEVICES, Node
 
-BEAT_S = 2.0
 SIGNALS = (
-    "step_s", "loss", "loss_nan", "grad_norm", "tokens", "phase.forward_s", "phase.backward_s", "phase.all_reduce_s",
-    "phase.data_s",
+    "step_s", "loss", "grad_norm", "tokens", "phase.forward_s", "phase.backward_s", "phase.all_reduce_s", "phase.data_s",
 )  # fmt: skip
+_CHECKPOINT_BYTES = 2_000_000_000  # of a rank
 _COMM = 0.12  # share of a step that is communication even where nobody is late
 
 
@@ -56,7 +56,7 @@ class Stuck:
 
 @dataclass
 class TrainingJob:
-    """A job on its nodes. Ranks are placed in order, eight a node."""
+    """A job on its nodes. Ranks are placed in order, eight a node. ended: rank -> (exit status, signal) in this attempt."""
 
     name: str
     shape: Shape
@@ -74,9 +74,7 @@ class TrainingJob:
     stuck: Stuck | None = None
     slow: dict[int, float] = field(default_factory=dict)
     nan: bool = False
-    lines: int = 0
-    _beat_at: float = 0.0
-    _sequence: int = 0
+    ended: dict[int, tuple[int | None, int | None]] = field(default_factory=dict)
 
     def node_of(self, rank: int) -> Node:
         return self.nodes[rank // DEVICES]
@@ -87,34 +85,45 @@ class TrainingJob:
 
     # --- its life
 
-    def place(self, nodes: list[Node]) -> None:
-        """Give it its machines."""
-        for node in self.nodes:
-            node.job = ""
-        self.nodes = nodes
-        for node in nodes:
+    def place(self, nodes: list[Node], *, order: str = "") -> None:
+        """Give it its machines: one pod each, `<job>-worker-<n>`. A pod stays where its node does. order: what has asked for it."""
+        now, scheduler = self.cluster.now, self.cluster.scheduler
+        kept = {n for n, (old, new) in enumerate(zip(self.nodes, nodes, strict=False)) if old is new}
+        for n, node in enumerate(self.nodes):
+            if n not in kept:
+                node.job, node.attempt = "", 0
+                scheduler.remove(self.pod(n), now, order=order)
+        for n, node in enumerate(nodes):
             node.job = self.name
+            if n not in kept:
+                labels = {"volcano.sh/job-name": self.name, "volcano.sh/task-index": str(n)}
+                scheduler.create(self.pod(n), self.name, node, now, labels=labels)
+        self.nodes = nodes
 
     def start(self, now: float, wait_s: float) -> None:
         """Begin an attempt; the processes are there after `wait_s`."""
         if self.state != "pending":
             self.attempt += 1
-            self.cluster.change(job_of(self.name), "restarting", job=self.name, attempt=self.attempt)
+        for node in self.nodes:
+            node.attempt = self.attempt
+        if self.state != "pending":
+            self._say_job("restarting")
         self.state, self.ready_at, self.stuck, self.nan = "starting", now + wait_s, None, False
         self.step = self.saved
+        self.ended.clear()
 
     def stop(self) -> None:
         """End it for good."""
         if self.state not in ("stopped", "finished"):
             self.state = "stopped"
-            self.cluster.change(job_of(self.name), "stopped", job=self.name, attempt=self.attempt)
+            self._say_job("stopped")
 
     def fail(self, exit_code: int, *, attempt: int) -> None:
         """The launcher of an attempt gives up; too late where another has begun."""
         if attempt != self.attempt or self.state != "running":
             return
         self.state = "failed"
-        self.cluster.change(job_of(self.name), "failed", job=self.name, attempt=self.attempt, exit_code=exit_code)
+        self._say_job("failed", exit_code=exit_code)
 
     def advance(self, now: float) -> None:
         """Live until `now`."""
@@ -122,9 +131,6 @@ class TrainingJob:
             self._begin()
         while self.state == "running" and not self.held and now >= self.ends_at:
             self._finish_step()
-        if self.state != "stopped" and now >= self._beat_at:
-            self._beat_at = now + BEAT_S
-            self._beat(now)
 
     @property
     def held(self) -> bool:
@@ -133,17 +139,23 @@ class TrainingJob:
 
     def _begin(self) -> None:
         self.state, self.begun_at, self.stepped_at = "running", self.ready_at, self.ready_at
+        self.cluster.scheduler.run(self.name, self.cluster.now)
+        self._say_job("started", facts=self._facts())
+        for node in self.nodes:
+            self.cluster.agents.say(node, *(self._process(rank, "running") for rank in self.ranks_on(node)))
+        self.say(0, f"[holdfast-sim] attempt {self.attempt}: {self.shape.world} ranks, resuming after step {self.saved}")
+        self._begin_step(self.ready_at + 5.0)
+
+    def _facts(self) -> dict[str, Any]:
+        """What whoever started the job knows of it."""
         shape = self.shape
-        placed = {node.id: [self.nodes.index(node) * DEVICES, self.nodes.index(node) * DEVICES + 7] for node in self.nodes}
-        detail = {
+        return {
             "devices": shape.world, "nodes": [node.id for node in self.nodes], "peak_flops_per_device": shape.peak_flops,
-            "flops_per_token": shape.flops_per_token, "tokens_per_step": shape.tokens_per_step, "world_size": shape.world,
-            "ranks": placed, "devices_reference": DEVICES,
+            "flops_per_token": shape.flops_per_token, "tokens_per_step": shape.tokens_per_step,
+            "ranks": {node.id: [n * DEVICES, n * DEVICES + DEVICES - 1] for n, node in enumerate(self.nodes)},
+            "devices_reference": DEVICES,
             "tokens_per_s_reference": shape.tokens_per_step / shape.step_s / shape.world * DEVICES * 1.04,
         }  # fmt: skip
-        self.cluster.change(job_of(self.name), "started", job=self.name, attempt=self.attempt, detail=detail)
-        self.say(0, f"[holdfast-sim] attempt {self.attempt}: {shape.world} ranks, resuming after step {self.saved}")
-        self._begin_step(self.ready_at + 5.0)
 
     # --- steps
 
@@ -167,25 +179,30 @@ class TrainingJob:
         self.step += 1
         self.stepped_at = at = self.ends_at
         loss, grad_norm = self._loss(), 0.4 + 0.1 * float(stream(self.cluster.seed, "norm", self.name, self.step).random())
-        values = np.empty((self.shape.world, len(SIGNALS)))
         whole = at - began if self.step > self.saved + 1 else float(work.max()) * (1.0 + _COMM)
-        values[:, 0] = whole
-        values[:, 1:5] = np.nan if self.nan else loss, float(self.nan), grad_norm, self.shape.tokens_per_step / self.shape.world
-        values[:, 5], values[:, 6], values[:, 8] = work * 0.32, work * 0.64, work * 0.04
-        values[:, 7] = float(work.max()) * (1.0 + _COMM) - work  # who arrives last waits least
-        heard = np.repeat([not node.silent for node in self.nodes], DEVICES)
-        ranks = np.flatnonzero(heard)
-        self.cluster.say(
-            Steps(
-                at=at, source=f"agents:{self.name}", job=JobId(self.name), ranks=ranks, steps=np.full_like(ranks, self.step),
-                ended_at=np.full(len(ranks), at), signals=SIGNALS, values=values[heard],
-            )
-        )  # fmt: skip
+        self._report_step(work, whole, loss, grad_norm)
         self._log_step(whole, loss, grad_norm)
         if self.step % self.shape.checkpoint_every == self.shape.checkpoint_every - 1 and not self.nan:
             self.saved, self.saving_until = self.step, at + self.shape.checkpoint_s
             at = self.saving_until
         self._begin_step(at)
+
+    def _report_step(self, work: np.ndarray, whole: float, loss: float, grad_norm: float) -> None:
+        """What each rank reports of a step, told by its node's agent. What is no number is told beside it, as `<name>_nan`."""
+        shape, at = self.shape, self.stepped_at
+        wait = float(work.max()) * (1.0 + _COMM) - work  # who arrives last waits least
+        phases = np.round(np.stack([work * 0.32, work * 0.64, wait, work * 0.04], axis=1), 6).tolist()
+        same: list[float | None] = [round(whole, 6), round(loss, 6), round(grad_norm, 6), shape.tokens_per_step / shape.world]
+        beside = ("loss_nan", "grad_norm_nan") if self.nan else ()
+        if self.nan:
+            same[1:3] = None, None
+        for n, node in enumerate(self.nodes):
+            ranks = list(range(n * DEVICES, (n + 1) * DEVICES))
+            record = {
+                "type": "steps", "at": self.cluster.now, "ranks": ranks, "steps": [self.step] * DEVICES, "ended_at": [at] * DEVICES,
+                "signals": (*SIGNALS, *beside), "values": [[*same, *phases[rank], *(1.0 for _ in beside)] for rank in ranks],
+            }  # fmt: skip
+            self.cluster.agents.say(node, record)
 
     def _loss(self) -> float:
         noise = float(stream(self.cluster.seed, "loss", self.name, self.step).normal(0.0, 0.01))
@@ -207,36 +224,49 @@ class TrainingJob:
 
     def say(self, rank: int, *text: str) -> None:
         """Lines of a rank's own output."""
-        first = self.lines + 1
-        self.lines += len(text)
-        node = self.node_of(rank)
-        self.cluster.say(
-            Lines(
-                at=self.cluster.now, source=f"joblog:{self.name}", job=JobId(self.name), node=NodeId(node.id),
-                file=f"rank{rank}.log", first=first, lines=tuple(text), rank=rank,
-            )
-        )  # fmt: skip
+        self.cluster.write(f"attempt-{self.attempt}/rank{rank}.log", *text, node=self.node_of(rank))
 
-    def process(self, rank: int, state: str, **known: object) -> None:
+    def pod(self, n: int) -> str:
+        """The name of its n-th worker."""
+        return f"{self.name}-worker-{n}"
+
+    def pid(self, rank: int) -> int:
+        return 20_000 + rank
+
+    def end(self, rank: int, *, exit_code: int | None = None, signal: int | None = None) -> None:
+        """A rank's process has ended."""
+        self.ended[rank] = exit_code, signal
+        self.tell(rank, "exited", exit_code=exit_code, signal=signal)
+
+    def tell(self, rank: int, state: str, **known: int | None) -> None:
         """A rank's process is in another state."""
-        node = self.node_of(rank)
-        self.cluster.change(
-            rank_of(self.name, rank, node=node.id), state, job=self.name, node=node.id, attempt=self.attempt, **known
-        )
+        self.cluster.agents.say(self.node_of(rank), self._process(rank, state, **known))
 
-    def _beat(self, now: float) -> None:
-        saving = "checkpoint" if now < self.saving_until else ""
-        self._sequence += 1
-        for node in self.nodes:
-            if node.silent or node.dead:
-                continue
-            beats: tuple[Beat, ...] = ()
-            if self.state == "running":
-                stepped_at = self.stepped_at if self.step > self.saved or self.stepped_at > self.begun_at else 0.0
-                beats = tuple(Beat(rank=r, step=self.step, stepped_at=stepped_at, phase=saving) for r in self.ranks_on(node))
-            source, job, id = f"agent:{node.id}", JobId(self.name), NodeId(node.id)
-            boot = f"{node.booted_at:.0f}"
-            self.cluster.say(Beats(at=now, source=source, job=job, node=id, attempt=self.attempt, beats=beats))
-            self.cluster.say(
-                Received(at=now, source=source, job=job, node=id, agent=source, boot=boot, sequence=self._sequence)
-            )
+    def beat(self, node: Node) -> Record:
+        """A sign of life of the ranks on a node."""
+        now, ranks = self.cluster.now, []
+        if self.state == "running":
+            saving = now < self.saving_until
+            stepped_at = self.stepped_at if self.step > self.saved or self.stepped_at > self.begun_at else 0.0
+            same = {
+                "step": self.step if stepped_at else -1, "stepped_at": stepped_at, "phase": "checkpoint" if saving else "",
+                "phase_at": self.stepped_at if saving else 0.0, "cpu_s": round(0.9 * (now - self.begun_at), 3),
+                "io_bytes": _CHECKPOINT_BYTES * (self.step // self.shape.checkpoint_every + 1),
+            }  # fmt: skip
+            ranks = [{"rank": rank, **same} for rank in self.ranks_on(node) if rank not in self.ended]
+        return {"type": "beat", "at": now, "ranks": ranks}
+
+    def _process(self, rank: int, state: str, **known: int | None) -> Record:
+        now = self.cluster.now
+        return {
+            "type": "process", "at": now, "rank": rank, "pid": self.pid(rank), "start_time": int((now - self.cluster.start) * 100),
+            "name": "python3", "state": state, "exit_code": None, "signal": None, "since": now, "wchan": "", "parent": 19_000, **known,
+        }  # fmt: skip
+
+    def _say_job(self, state: str, **known: Any) -> None:
+        """The agent beside rank 0 tells of the whole job."""
+        record = {
+            "type": "job", "at": self.cluster.now, "state": state, "attempt": self.attempt, "exit_code": None, "signal": None,
+            "world_size": self.shape.world, "pid": 19_000, **known,
+        }  # fmt: skip
+        self.cluster.agents.say(self.nodes[0], record)

@@ -5,10 +5,12 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from holdfast.events import Dumps, Observation, Order
-from holdfast.topology import JobId, Kind
-from simulator.cluster import Cluster, Node
+from holdfast.events import Order
+from holdfast.topology import Kind
+from simulator.agents import dump_record
+from simulator.cluster import Cluster
 from simulator.faults import OnRank, Story, Struck
+from simulator.nodes import Node
 from simulator.pages import pages
 from simulator.recorder import Stand
 from simulator.serving import Service
@@ -65,6 +67,11 @@ class World:
         """Go on with something at a moment; equal times keep their order."""
         heapq.heappush(self._due, (at, next(self._turn), play))
 
+    def trains(self, name: str) -> bool:
+        """Whether a job has stepped in its present attempt and goes on; a service always serves."""
+        job = self.jobs.get(name)
+        return job is None or (job.state == "running" and not job.held and job.stepped_at > job.begun_at)
+
     # --- time
 
     def advance(self, until: float) -> None:
@@ -76,15 +83,17 @@ class World:
                 wait_s = next(play, None)
                 if wait_s is not None:
                     self.plan(self.cluster.now + wait_s, play)
-            self.cluster.idle_beats()
             for job in self.jobs.values():
                 job.advance(self.cluster.now)
+                self._beat(job)
             for service in self.services.values():
                 service.advance(self.cluster.now)
+            self.cluster.agents.advance(self.cluster.now)
 
-    def fetch(self) -> Iterator[Observation]:
-        """What has been said since the last time."""
-        yield from self.cluster.fetch()
+    def _beat(self, job: TrainingJob) -> None:
+        for node in job.nodes:
+            if self.cluster.agents.due(node, self.cluster.now):
+                self.cluster.agents.say(node, job.beat(node))
 
     def pages(self, now: float) -> Iterator[tuple[str, str, str, str]]:
         """The exporters' pages, when it is time to scrape them again."""
@@ -95,16 +104,15 @@ class World:
     # --- what orders do
 
     def collect(self, order: Order) -> None:
-        """The agents' answer to a collection."""
+        """Each agent's answer to a collection, the last record of each marked."""
         job = self.jobs.get(order.job)
         if job is None or not job.nodes:
             return
-        self.cluster.say(
-            Dumps(
-                at=self.cluster.now, source=f"agents:{job.name}", job=JobId(job.name), order=order.id,
-                dumps=tuple(Stand(job).dumps()), complete=True,
-            )
-        )  # fmt: skip
+        stand, now = Stand(job), self.cluster.now
+        for node in job.nodes:
+            records = [dump_record(order.id, *piece, at=now) for piece in stand.on_node(node)]
+            records[-1]["complete"] = True
+            self.cluster.agents.say(node, *records)
 
     def sick_nodes(self, order: Order) -> list[Node]:
         """The nodes an order speaks of."""
@@ -120,6 +128,6 @@ class World:
 
     def repair(self, node: Node) -> Iterator[float]:
         """A node out of service comes back mended."""
-        self.cluster.set_state(node, "cordoned", "repair ordered")
+        self.cluster.scheduler.cordon(node, self.cluster.now)
         yield REPAIR_S
         self.cluster.mend(node)

@@ -48,12 +48,13 @@ class ProcessRecord(_Record, kw_only=True, tag="process"):
 
 
 class JobRecord(_Record, kw_only=True, tag="job"):
-    state: Literal["started", "finished", "failed", "stopped"]
+    state: Literal["started", "restarting", "finished", "failed", "stopped"]
     attempt: int = 0
     exit_code: int | None = None
     signal: int | None = None
     world_size: int | None = None
     pid: int = 0
+    facts: dict[str, Json] = {}
 
 
 class LinesRecord(_Record, kw_only=True, tag="lines"):
@@ -173,7 +174,7 @@ def _process(batch: Batch, record: ProcessRecord) -> Iterator[Heard]:
 def _job(batch: Batch, record: JobRecord) -> Iterator[Heard]:
     change = Change(
         target=job_of(batch.job), state=record.state, at=record.at, exit_code=record.exit_code, signal=record.signal,
-        attempt=record.attempt, detail={"world_size": record.world_size, "pid": record.pid},
+        attempt=record.attempt, detail={**record.facts, "world_size": record.world_size, "pid": record.pid},
     )  # fmt: skip
     yield Changes(at=record.at, **_whence(batch), changes=(change,))
 
