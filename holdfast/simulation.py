@@ -107,7 +107,7 @@ class Simulation:
         return score(
             self.world.struck, list(self.parts.board.incidents.values()), seed=self.scenario.seed,
             simulated_s=self.now - self.start, wall_s=wall_s, devices=8 * nodes, nodes=nodes,
-            journal_sha256=self.journal.sha256(), ettr=self._ettr(),
+            journal_sha256=self.journal.sha256(), ettr=self._ettr(), evicted=self.world.evicted,
         )  # fmt: skip
 
     def _ettr(self) -> float:

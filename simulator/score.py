@@ -1,5 +1,6 @@
 """The score of a simulation: what was injected against what was found, where, how soon, and how it ended."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,10 +9,13 @@ import msgspec
 from holdfast.faults import Judgement
 from holdfast.incident import Incident, State
 from simulator.faults import OnRank, Struck
+from simulator.rates import interval, per_thousand, percentiles, rate
 
 # An incident that opens so long after a story began no longer is its.
 _REACH_S = 900.0
 _SLACK_S = 2.0
+# So long after it was repaired a fault may still be heard of.
+_ECHO_S = 60.0
 
 
 class Found(msgspec.Struct, kw_only=True):
@@ -30,23 +34,29 @@ class Found(msgspec.Struct, kw_only=True):
 
 
 def match(struck: Sequence[Struck], incidents: Sequence[Incident]) -> tuple[list[Found], list[Incident]]:
-    """Each story with its incident, and the incidents that no story explains."""
+    """Each story with its incident, and the incidents that no story explains.
+
+    What else is said of the same place until a story's incident is over is its echo; anything later is false.
+    """
     taken: set[str] = set()
-    found = []
+    found, until = [], []
     for told in struck:
-        near = [i for i in incidents if i.id not in taken and _is_near(told, i)]
+        near = [i for i in incidents if i.id not in taken and _is_near(told, i, told.at + _REACH_S)]
         best = next((i for i in near if i.verdict.fault == told.story.truth), near[0] if near else None)
         found.append(_found(told, best))
+        ended_at = best.ended_at if best is not None else told.at
+        until.append(_REACH_S + told.at if ended_at is None else ended_at + _ECHO_S)
         if best is not None:
             taken.add(best.id)
-    false = [i for i in incidents if i.id not in taken and not any(_is_near(told, i) for told in struck)]
+    rest = [i for i in incidents if i.id not in taken]
+    false = [i for i in rest if not any(_is_near(told, i, end) for told, end in zip(struck, until, strict=True))]
     return found, false
 
 
-def _is_near(told: Struck, incident: Incident) -> bool:
+def _is_near(told: Struck, incident: Incident, until: float) -> bool:
     nodes = {target.node for target in incident.targets} | {target.id for target in incident.targets}
     same = incident.job == told.story.job or (told.node != "" and told.node in nodes)
-    return same and -_SLACK_S <= incident.at - told.at <= _REACH_S
+    return same and told.at - _SLACK_S <= incident.at <= until
 
 
 def _found(told: Struck, incident: Incident | None) -> Found:
@@ -73,52 +83,45 @@ def _is_located(told: Struck, incident: Incident) -> bool:
 
 def score(
     struck: Sequence[Struck], incidents: Sequence[Incident], *, seed: int, simulated_s: float, wall_s: float, devices: int,
-    nodes: int, journal_sha256: str, ettr: float,
-) -> dict[str, Any]:
-    """The object of the contract; rates with their n."""  # fmt: skip
+    nodes: int, journal_sha256: str, ettr: float, evicted: Sequence[tuple[float, str]],
+) -> dict[str, Any]:  # fmt: skip
+    """The object of the contract; rates with their n and interval. evicted: when which node was taken out."""
     found, false = match(struck, incidents)
-    by_class: dict[str, dict[str, Any]] = {}
-    for one in found:
-        row = by_class.setdefault(one.truth, _row())
-        row["injected"] += 1
-        row["detected"] += one.said == one.truth
-        row["located"] += one.located
-        row["recovered"] += one.recovered
-        row["_d"] += [one.detect_s] if one.detect_s is not None else []
-        row["_r"] += [one.recover_s] if one.recover_s is not None else []
-    for incident in false:
-        row = by_class.setdefault(incident.verdict.fault.value, _row())
-        row["false"] += 1
-    for row in by_class.values():
-        row["detect_s"], row["recover_s"] = _percentiles(row.pop("_d")), _percentiles(row.pop("_r"))
     n, detected = len(found), sum(one.said == one.truth for one in found)
-    verbs: dict[str, int] = {}
-    for incident in incidents:
-        if incident.verb is not None:
-            verbs[incident.verb.value] = verbs.get(incident.verb.value, 0) + 1
+    located, recovered = sum(one.located for one in found), sum(one.recovered for one in found)
     hours = nodes * simulated_s / 3600.0
+    alarms = per_thousand(len(false), hours)
+    healthy = sum(not _was_struck(struck, node, at) for at, node in evicted)
+    verbs = Counter(incident.verb.value for incident in incidents if incident.verb is not None)
     return {
         "seed": seed, "simulated": True, "simulated_s": simulated_s, "wall_s": round(wall_s, 2), "devices": devices, "faults": n,
-        "by_class": dict(sorted(by_class.items())), "precision": round(detected / max(1, detected + len(false)), 4),
-        "recall": round(detected / max(1, n), 4), "located": round(sum(one.located for one in found) / max(1, n), 4),
-        "recovered": round(sum(one.recovered for one in found) / max(1, n), 4), "n": n, "observed_node_hours": round(hours, 1),
-        "false_alarms": len(false), "false_alarms_per_1000_node_hours": round(1000.0 * len(false) / max(hours, 1e-9), 3),
+        "by_class": _by_class(found, false), "precision": rate(detected, detected + len(false)), "recall": rate(detected, n),
+        "located": rate(located, n), "recovered": rate(recovered, n), "n": n,
+        "intervals": {
+            "precision": interval(detected, detected + len(false)), "recall": interval(detected, n), "located": interval(located, n),
+            "recovered": interval(recovered, n), "false_alarms_per_1000_node_hours": alarms[1] if alarms else None,
+        },
+        "incidents": len(incidents), "observed_node_hours": round(hours, 1), "false_alarms": len(false),
+        "false_alarms_per_1000_node_hours": alarms[0] if alarms else None, "healthy_nodes_evicted_per_fault": rate(healthy, n),
         "actions": dict(sorted(verbs.items())), "ettr": round(ettr, 4), "stories": [msgspec.to_builtins(one) for one in found],
         "unexplained": [{"id": i.id, "check": i.check, "job": i.job, "fault": i.verdict.fault.value} for i in false],
         "journal_sha256": journal_sha256,
     }  # fmt: skip
 
 
-def _row() -> dict[str, Any]:
-    return {"injected": 0, "detected": 0, "located": 0, "recovered": 0, "false": 0, "_d": [], "_r": []}
+def _was_struck(struck: Sequence[Struck], node: str, at: float) -> bool:
+    return any(told.node == node and told.at <= at for told in struck)
 
 
-def _percentiles(values: list[float]) -> dict[str, float] | None:
-    if not values:
-        return None
-    ranked = sorted(values)
-
-    def at(share: float) -> float:
-        return round(ranked[min(len(ranked) - 1, int(share * len(ranked)))], 2)
-
-    return {"p50": at(0.5), "p90": at(0.9), "max": round(ranked[-1], 2)}
+def _by_class(found: Sequence[Found], false: Sequence[Incident]) -> dict[str, dict[str, Any]]:
+    alarms = Counter(incident.verdict.fault.value for incident in false)
+    rows: dict[str, dict[str, Any]] = {}
+    for fault in sorted({*alarms, *(one.truth for one in found)}):
+        own = [one for one in found if one.truth == fault]
+        rows[fault] = {
+            "injected": len(own), "detected": sum(one.said == fault for one in own), "located": sum(one.located for one in own),
+            "recovered": sum(one.recovered for one in own), "false": alarms[fault],
+            "detect_s": percentiles([one.detect_s for one in own if one.detect_s is not None]),
+            "recover_s": percentiles([one.recover_s for one in own if one.recover_s is not None]),
+        }  # fmt: skip
+    return rows

@@ -29,6 +29,7 @@ class World:
     jobs: dict[str, TrainingJob] = field(default_factory=dict)
     services: dict[str, Service] = field(default_factory=dict)
     struck: list[Struck] = field(default_factory=list)
+    evicted: list[tuple[float, str]] = field(default_factory=list)
     _due: list[tuple[float, int, Iterator[float]]] = field(default_factory=list)
     _turn: Iterator[int] = field(default_factory=itertools.count)
     _paged_at: float = float("-inf")
@@ -128,6 +129,7 @@ class World:
 
     def repair(self, node: Node) -> Iterator[float]:
         """A node out of service comes back mended."""
+        self.evicted.append((self.cluster.now, node.id))
         self.cluster.scheduler.cordon(node, self.cluster.now)
         yield REPAIR_S
         self.cluster.mend(node)
