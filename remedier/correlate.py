@@ -52,5 +52,10 @@ def key(finding: Finding) -> str:
 
 def place(target: Target) -> str:
     """The key of what is said of a target that has no job: its node where it has one."""
-    node = target.node or (target.id if target.kind is Kind.NODE else "")
+    node = node_of(target)
     return f"node {node}" if node else str(target)
+
+
+def node_of(target: Target) -> str:
+    """The node a target is on, or is; "" where that is not known."""
+    return target.node or (target.id if target.kind is Kind.NODE else "")

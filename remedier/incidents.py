@@ -8,16 +8,16 @@ import msgspec
 
 from holdfast.events import Finding, Order, Outcome, Request, Tick, Transition
 from holdfast.faults import Action, Fault, Judgement, Perception, Severity, Symptom, Verb
-from holdfast.incident import ENDED, Incident, State, Trigger
-from holdfast.topology import Kind
+from holdfast.incident import ENDED, LIVE, Incident, State, Trigger
 from holdfast.verdict import Verdict
-from remedier.correlate import key, place
+from remedier.correlate import key, node_of, place
 from remedier.history import History
 from remedier.lifecycle import advance
 from remedier.record import Record, claim_of, targets_of, verdict_of
 
 _OPENS = frozenset({Severity.FATAL, Severity.ERROR})
 _STEPS_PROVE = frozenset({Symptom.HANG, Symptom.CRASH, Symptom.LOSS, Symptom.SLOW})
+_OF_NODES = frozenset({Perception.NODE_FAULT, Perception.HEARTBEAT_LOST})
 _UNSETTLED = frozenset({State.OPEN, State.DIAGNOSING})
 
 # Findings that are news of a job rather than claims (detectors/processes.py says them).
@@ -74,7 +74,7 @@ class Book:
         elif record.state in _UNSETTLED:
             yield self._join(record, finding)
         elif record.state is State.VERIFYING:
-            if self._is_new(record, finding):
+            if self._is_new(record, finding) and not _moved_away(record.incident, finding):
                 yield self._recur(record, finding)
         elif finding.severity in _OPENS:
             yield from self._meanwhile(record, finding)
@@ -184,7 +184,12 @@ class Book:
 
     def _key(self, finding: Finding) -> str:
         """Where a finding belongs. A machine that breaks while its job waits for a person is a matter of its own."""
-        usual = key(finding)
+        usual, node = key(finding), node_of(finding.target)
+        if node and finding.perception in _OF_NODES:
+            # a node that breaks falls silent, and is then not ready: one fault, whoever tells of it
+            known = next((name for name, record in self._records.items() if record.state in LIVE and record.blames(node)), None)
+            if known is not None:
+                return known
         if finding.perception is not Perception.NODE_FAULT or not finding.job:
             return usual
         own, job = f"{usual}: {place(finding.target)}", self._records.get(usual)
@@ -312,8 +317,8 @@ def _refused(request: Request, at: float, note: str) -> Outcome:
 
 def _moved_away(incident: Incident, finding: Finding) -> bool:
     """Whether a finding is about a node that the incident's order takes the job away from."""
-    node = finding.target.node or (finding.target.id if finding.target.kind is Kind.NODE else "")
-    return incident.verb in (Verb.REPLACE, Verb.RESUBMIT) and node != "" and node in {t.node or t.id for t in incident.targets}
+    node = node_of(finding.target)
+    return incident.verb in (Verb.REPLACE, Verb.RESUBMIT) and node != "" and node in {node_of(t) for t in incident.targets}
 
 
 def _known(record: Record, finding: Finding) -> dict[str, Any]:

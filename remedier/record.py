@@ -5,11 +5,11 @@ from collections.abc import Collection
 import msgspec
 
 from holdfast.events import Finding
-from holdfast.faults import Judgement, Symptom
+from holdfast.faults import Judgement, Perception, Symptom
 from holdfast.incident import Incident, State
 from holdfast.topology import Kind, Target
 from holdfast.verdict import Culprit, Evidence, Verdict
-from remedier.correlate import depth
+from remedier.correlate import depth, node_of
 
 MOST_FINDINGS = 64
 MOST_EVIDENCE = 40
@@ -52,6 +52,10 @@ class Record(msgspec.Struct, kw_only=True):
         while len(self.later) > MOST_FINDINGS:
             del self.later[next(iter(self.later))]
 
+    def blames(self, node: str) -> bool:
+        """Whether a fault of this node is among what is known."""
+        return any(f.perception is Perception.NODE_FAULT and node_of(f.target) == node for f in self.findings.values())
+
     def clear(self, finding: Finding) -> bool:
         """Take a claim back; return whether none is left."""
         self.later.pop(claim_of(finding), None)
@@ -79,7 +83,7 @@ def verdict_of(findings: Collection[Finding]) -> Verdict:
     evidence: dict[Evidence, None] = {}
     for finding in (best, *others):
         evidence |= dict.fromkeys(finding.evidence)
-    culprits = best.culprits
+    culprits = tuple(msgspec.structs.replace(c, node=_place(c, best).node) for c in best.culprits)
     if best.judgement is Judgement.CULPRIT and not culprits:
         culprits = (_blamed(best),)
     return Verdict(

@@ -62,9 +62,9 @@ def finding(
 ) -> Finding:
     facts: dict[str, Any] = {
         "perception": Perception.PROCESS_ABNORMAL, "symptom": Symptom.CRASH, "judgement": Judgement.CULPRIT, "confidence": 0.9,
-        "target": rank_of("j", 3), "detail": {"step": step},
+        "target": rank_of("j", 3), "detail": {"step": step}, "job": JobId("j"),
     }  # fmt: skip
-    return Finding(at=at, id=f"f/{at}/{check}", job=JobId("j"), fault=fault, check=check, **{**facts, **known})
+    return Finding(at=at, id=f"f/{at}/{check}", fault=fault, check=check, **{**facts, **known})
 
 
 def news(at: float, *, check: str = "job.progress", step: int = 9) -> Finding:
@@ -273,3 +273,26 @@ def test_an_approval_that_nobody_gives_calls_a_person() -> None:
     assert loop.state() is State.AWAITING_APPROVAL
     loop.tick(2.0)
     assert loop.state() is State.NEEDS_HUMAN
+
+
+def silent(at: float, node: str) -> Finding:
+    return finding(
+        at, check="heartbeat.silent", fault=Fault.PLATFORM, target=Target(Kind.SOURCE, f"agent:{node}", node=node),
+        perception=Perception.HEARTBEAT_LOST, judgement=Judgement.UNDECIDED, symptom=Symptom.NONE, detail={},
+    )  # fmt: skip
+
+
+def test_a_node_that_breaks_falls_silent_and_is_not_ready_is_one_incident() -> None:
+    loop = Loop()
+    loop.tick(1)
+    loop.publish(node_fault(1.0, "n1"))
+    loop.publish(silent(16.0, "n1"))
+    ready = finding(
+        40.0, check="pods.node_not_ready", fault=Fault.HOST, target=Target(Kind.NODE, "n1", node="n1"),
+        perception=Perception.NODE_FAULT, symptom=Symptom.NONE, detail={}, job=JobId(""),
+    )  # fmt: skip
+    loop.publish(ready)
+    incidents = {event.incident.id for event in loop.said if isinstance(event, Transition)}
+    assert incidents == {"i1"}
+    loop.publish(silent(41.0, "n2"))
+    assert {event.incident.id for event in loop.said if isinstance(event, Transition)} == {"i1", "i2"}
