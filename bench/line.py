@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from holdfast.events import Beats, Finding, Observation, Order, Outcome, Samples, Tick, Transition
+from holdfast.events import Beats, Finding, Observation, Order, Outcome, Request, Samples, Tick, Transition
 from holdfast.faults import Fault, Perception
 from holdfast.journal import Journal
 from holdfast.pipeline import Pipeline
@@ -27,6 +27,9 @@ class Nothing:
     consumes: tuple[type[Observation], ...] = (Beats,)
 
     def on_finding(self, finding: Finding) -> Iterator[Transition]:
+        return iter(())
+
+    def on_request(self, request: Request) -> Iterator[Transition | Outcome]:
         return iter(())
 
     def on_order(self, order: Order) -> Iterator[Transition]:

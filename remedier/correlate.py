@@ -28,7 +28,7 @@ _UNDECIDED = -8
 _OUTSIDE = "outside_alert"
 
 # Claims about a source of telemetry say nothing of the job's own fault.
-_APART = frozenset({Perception.HEARTBEAT_LOST})
+APART = frozenset({Perception.HEARTBEAT_LOST})
 
 
 def depth(finding: Finding) -> int:
@@ -45,7 +45,7 @@ def depth(finding: Finding) -> int:
 
 def key(finding: Finding) -> str:
     """Findings with the same key belong to one incident while it lives: the job's, or the target's without a job."""
-    if finding.perception in _APART:
+    if finding.perception in APART:
         return f"{finding.perception}: {place(finding.target)}"
     return f"job {finding.job}" if finding.job else place(finding.target)
 

@@ -8,16 +8,16 @@ import msgspec
 
 from holdfast.events import Finding, Order, Outcome, Request, Tick, Transition
 from holdfast.faults import Action, Fault, Judgement, Perception, Severity, Symptom, Verb
-from holdfast.incident import ENDED, LIVE, Incident, State, Trigger
+from holdfast.incident import ENDED, Incident, State, Trigger
 from holdfast.verdict import Verdict
-from remedier.correlate import key, node_of, place
+from remedier.belongs import busy_beside, key_in, moved_away
+from remedier.correlate import place
 from remedier.history import History
 from remedier.lifecycle import advance
-from remedier.record import Record, claim_of, targets_of, verdict_of
+from remedier.record import Record, targets_of, verdict_of
 
 _OPENS = frozenset({Severity.FATAL, Severity.ERROR})
 _STEPS_PROVE = frozenset({Symptom.HANG, Symptom.CRASH, Symptom.LOSS, Symptom.SLOW})
-_OF_NODES = frozenset({Perception.NODE_FAULT, Perception.HEARTBEAT_LOST})
 _UNSETTLED = frozenset({State.OPEN, State.DIAGNOSING})
 
 # Findings that are news of a job rather than claims (detectors/processes.py says them).
@@ -64,7 +64,7 @@ class Book:
         if finding.check in (PROGRESS, FINISHED):
             yield from self._on_news(finding)
             return
-        record = self._records.get(self._key(finding))
+        record = self._records.get(key_in(self._records, finding))
         if finding.cleared:
             if record is not None:
                 yield from self._clear(record, finding)
@@ -74,7 +74,7 @@ class Book:
         elif record.state in _UNSETTLED:
             yield self._join(record, finding)
         elif record.state is State.VERIFYING:
-            if self._is_new(record, finding) and not _moved_away(record.incident, finding):
+            if self._is_new(record, finding) and not moved_away(record.incident, finding):
                 yield self._recur(record, finding)
         elif finding.severity in _OPENS:
             yield from self._meanwhile(record, finding)
@@ -142,6 +142,8 @@ class Book:
             elif record.state is State.AWAITING_APPROVAL and record.due_at <= tick.at:
                 yield self._move(record, Trigger.EXPIRED, note=f"nobody has approved it in {self.approval_s:.0f} s")
             elif record.state is State.VERIFYING and record.due_at <= tick.at:
+                if busy_beside(self._records, record.incident.job, record) is not None:
+                    continue  # the job is repaired for another fault: no step can be expected now
                 # what was only watched and said no more is over; a repaired job that does not step is not repaired
                 trigger = Trigger.EXPIRED if record.incident.verb else Trigger.CLEARED
                 yield self._move(
@@ -163,8 +165,10 @@ class Book:
         record = self._by_id(request.incident) if request.incident else self._records.get(at)
         if record is None and (request.incident or not at):
             return _refused(request, self._now, f"no live incident {request.incident!r}" if request.incident else "neither job nor target")
-        if record is not None and record.state is State.RECOVERING:
-            return _refused(request, self._now, f"incident {record.incident.id}: {record.incident.verb} is under way")
+        busy = busy_beside(self._records, request.job or (record.incident.job if record else ""))
+        for one in (record, busy):
+            if one is not None and one.state is State.RECOVERING:
+                return _refused(request, self._now, f"incident {one.incident.id}: {one.incident.verb} is under way")
         if record is None:
             record = self._open_for(request, at)
         detail = {"request": request.id, "asked": request.verb, "actor": request.actor}
@@ -182,27 +186,13 @@ class Book:
 
     # --- the moves
 
-    def _key(self, finding: Finding) -> str:
-        """Where a finding belongs. A machine that breaks while its job waits for a person is a matter of its own."""
-        usual, node = key(finding), node_of(finding.target)
-        if node and finding.perception in _OF_NODES:
-            # a node that breaks falls silent, and is then not ready: one fault, whoever tells of it
-            known = next((name for name, record in self._records.items() if record.state in LIVE and record.blames(node)), None)
-            if known is not None:
-                return known
-        if finding.perception is not Perception.NODE_FAULT or not finding.job:
-            return usual
-        own, job = f"{usual}: {place(finding.target)}", self._records.get(usual)
-        waits = job is not None and job.state is State.NEEDS_HUMAN and claim_of(finding) not in job.findings
-        return own if waits or own in self._records else usual
-
     def _open(self, finding: Finding) -> Transition:
         self._opened += 1
         incident = Incident(
             id=f"i{self._opened}", at=finding.at, job=finding.job, perception=finding.perception,
             check=finding.check, verdict=verdict_of((finding,)),
         )  # fmt: skip
-        record = Record(key=self._key(finding), incident=incident)
+        record = Record(key=key_in(self._records, finding), incident=incident)
         self._records[record.key] = record
         return self._join(record, finding)
 
@@ -230,14 +220,14 @@ class Book:
         """What comes while an order is under way, or a person is waited for, opens nothing and is not lost."""
         if record.state is State.RECOVERING:
             # processes say much on their way out; a fault of a machine is there still when the order is done
-            if finding.perception is Perception.NODE_FAULT and not _moved_away(record.incident, finding):
+            if finding.perception is Perception.NODE_FAULT and not moved_away(record.incident, finding):
                 record.keep(finding)
         else:
             record.join(finding)
             yield self._move(record, Trigger.CLAIMED, **_known(record, finding))
 
     def _heard_meanwhile(self, record: Record) -> Iterator[Transition]:
-        found = [finding for finding in record.later.values() if not _moved_away(record.incident, finding)]
+        found = [finding for finding in record.later.values() if not moved_away(record.incident, finding)]
         record.later.clear()
         for finding in found:
             if record.state is State.VERIFYING:
@@ -313,12 +303,6 @@ def _said_by(request: Request) -> str:
 
 def _refused(request: Request, at: float, note: str) -> Outcome:
     return Outcome(at=at, order=f"{request.id}/{request.verb}/0", done=False, refused=True, note=note)
-
-
-def _moved_away(incident: Incident, finding: Finding) -> bool:
-    """Whether a finding is about a node that the incident's order takes the job away from."""
-    node = node_of(finding.target)
-    return incident.verb in (Verb.REPLACE, Verb.RESUBMIT) and node != "" and node in {node_of(t) for t in incident.targets}
 
 
 def _known(record: Record, finding: Finding) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from holdfast.events import Event, Finding, Order, Outcome, Tick, Transition
 from holdfast.faults import Fault, Judgement, Perception, Symptom, Verb
 from holdfast.incident import State
-from holdfast.topology import JobId, Kind, Target, rank_of
+from holdfast.topology import JobId, Kind, Target, job_of, rank_of
 from remedier.guards import Budget, Mode, NoProgress, Permission
 from remedier.incidents import Book
 from remedier.planner import Ladder
@@ -296,3 +296,31 @@ def test_a_node_that_breaks_falls_silent_and_is_not_ready_is_one_incident() -> N
     assert incidents == {"i1"}
     loop.publish(silent(41.0, "n2"))
     assert {event.incident.id for event in loop.said if isinstance(event, Transition)} == {"i1", "i2"}
+
+
+def verifying(loop: Loop) -> None:
+    repaired(loop)
+    loop.tick(1)
+    assert loop.state() is State.VERIFYING
+
+
+def test_another_culprit_elsewhere_while_a_repair_is_to_be_proved_is_an_incident_of_its_own() -> None:
+    loop = crashed_on("n1")
+    verifying(loop)
+    loop.publish(finding(loop.now + 1, target=rank_of("j", 7, node="n2"), culprits=()))
+    loop.publish(finding(loop.now + 2, check="job.failed", target=job_of("j"), judgement=Judgement.UNDECIDED))
+    loop.tick(0.1)
+    loop.tick(3)
+    assert [(order.incident, order.verb) for order in loop.orders()] == [("i1", Verb.RESTART), ("i2", Verb.RESTART)]
+    repaired(loop)
+    loop.publish(news(loop.now + 1))
+    ended = {event.incident.id: event.incident.state for event in loop.said if isinstance(event, Transition)}
+    assert ended == {"i1": State.RESOLVED, "i2": State.RESOLVED}
+
+
+def test_the_same_rank_again_is_the_same_incident() -> None:
+    loop = crashed_on("n1")
+    verifying(loop)
+    loop.publish(finding(loop.now + 1, check="process.exit_code", target=rank_of("j", 3, node="n2")))
+    assert {event.incident.id for event in loop.said if isinstance(event, Transition)} == {"i1"}
+    assert loop.state() is State.DIAGNOSING
