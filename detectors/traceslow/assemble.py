@@ -6,6 +6,8 @@ from detectors.traceslow.trace import Joined, Operations, StepTable, TraceError
 
 # steps x ranks: a job has nearly every one of them, a table that only names far apart numbers would be mostly empty
 MOST_CELLS = 8_000_000
+# Of each kind, what the largest jobs stay below; each is gone through one by one somewhere.
+MOST = {"steps": 100_000, "ranks": 131_072, "stages": 1024, "names of operations": 256}
 
 
 def operations(joined: Joined) -> Operations:
@@ -19,7 +21,9 @@ def operations(joined: Joined) -> Operations:
     _refuse_sparse(steps, ranks)
     names, op = np.unique(joined.column("op", "").astype(str), return_inverse=True)
     groups, group = np.unique(joined.column("group", "").astype(str), return_inverse=True)
+    _refuse_many("names of operations", names)
     dp, pp, tp = (_of_rank(joined, name, rank, ranks) for name in ("dp", "pp", "tp"))
+    _refuse_many("stages", np.unique(pp))
     order = np.lexsort((joined.column("seq", -1), start_s, rank, step))
     untold = groups[group] == ""
     return Operations(
@@ -39,6 +43,8 @@ def step_table(joined: Joined) -> StepTable:
     ranks, rank = np.unique(joined.column("rank", 0), return_inverse=True)
     _refuse_sparse(steps, ranks)
     names = sorted({name for part in joined.parts for name in part.columns} - {"step", "rank", "step_s"})
+    if len(steps) * len(ranks) * len(names) > 4 * MOST_CELLS:
+        raise TraceError(f"{len(names)} phases of {len(steps)} steps of {len(ranks)} ranks are too many to compare")
 
     def grid(name: str) -> np.ndarray:
         table = np.full((len(steps), len(ranks)), np.nan)
@@ -48,7 +54,14 @@ def step_table(joined: Joined) -> StepTable:
     return StepTable(steps=steps, ranks=ranks, step_s=grid("step_s"), phases={name: grid(name) for name in names})
 
 
+def _refuse_many(what: str, values: np.ndarray) -> None:
+    if len(values) > MOST[what]:
+        raise TraceError(f"{len(values)} {what}, at most {MOST[what]} are read")
+
+
 def _refuse_sparse(steps: np.ndarray, ranks: np.ndarray) -> None:
+    _refuse_many("steps", steps)
+    _refuse_many("ranks", ranks)
     if len(steps) * len(ranks) > MOST_CELLS:
         raise TraceError(f"{len(steps)} steps of {len(ranks)} ranks, together at most {MOST_CELLS} are compared")
 

@@ -30,8 +30,11 @@ Format = Annotated[str, typer.Option("--format", help="table or json; default: t
 ExitCode = Annotated[bool, typer.Option("--exit-code", help="end with status 1 when a fault was found")]
 
 
-def _run(who: str, paths: list[str], options: dict[str, str], format: str, exit_code: bool) -> None:
-    from holdfast.faults import Judgement
+def _run(
+    who: str, paths: list[str], options: dict[str, str], format: str, exit_code: bool, *, needs_one: bool = False
+) -> None:
+    """needs_one: end with status 2 when no file could be used, instead of saying only what was skipped."""
+    from holdfast.faults import Judgement, Symptom
     from holdfast.offline import InputError, diagnose_all, walk
     from holdfast.plugins import load
     from holdfast.ports import Input
@@ -42,10 +45,14 @@ def _run(who: str, paths: list[str], options: dict[str, str], format: str, exit_
         else:
             inputs = [Input(name=name, path=path) for name, path in walk(paths)]
             verdict = load("diagnosers", who)().diagnose(inputs, options)
+            if needs_one and inputs and len({skipped.file for skipped in verdict.skipped}) == len(inputs):
+                unusable(f"{verdict.skipped[0].file}: {verdict.skipped[0].reason}")
     except (InputError, ValueError) as error:
         unusable(str(error))
     show_verdict(verdict, format)
-    raise typer.Exit(1 if exit_code and verdict.verdict in (Judgement.CULPRIT, Judgement.NOBODY) else 0)
+    # a job that stands still is at fault, whether or not anybody can be named
+    wrong = verdict.verdict in (Judgement.CULPRIT, Judgement.NOBODY) or verdict.symptom is not Symptom.NONE
+    raise typer.Exit(1 if exit_code and wrong else 0)
 
 
 def unusable(reason: str) -> None:
@@ -83,8 +90,22 @@ def job(paths: Paths, format: Format = "", exit_code: ExitCode = False) -> None:
 
 
 @app.command()
+def slow(
+    paths: Annotated[list[str], typer.Argument(metavar="TRACE...", help="operation traces or step tables")],
+    threshold: Annotated[str, typer.Option("--threshold", help="slowdown from which a job is slow; default 1.1")] = "",
+    format: Format = "",
+    exit_code: ExitCode = False,
+) -> None:
+    """What slows a job, and who if anybody, from operations or steps. Example: holdfast diagnose slow trace.parquet"""
+    _run("slow", paths, {"threshold": threshold} if threshold else {}, format, exit_code, needs_one=True)
+
+
+@app.command()
 def training(paths: Paths, format: Format = "", exit_code: ExitCode = False) -> None:
-    """Whether it still learns, from step lines. Example: holdfast diagnose training train.log"""
+    """Whether it still learns, and as fast as before, from step lines; several files are runs that are compared.
+
+    Example: holdfast diagnose training train.log
+    """
     _run("training", paths, {}, format, exit_code)
 
 
