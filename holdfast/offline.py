@@ -61,7 +61,10 @@ def diagnosers() -> dict[str, Diagnoser]:
 def sort_files(
     files: Iterable[tuple[str, Path]], asked: Mapping[str, Diagnoser]
 ) -> tuple[dict[str, list[Input]], list[Skipped]]:
-    """Give each file to the first diagnoser that knows its kind; what nobody knows, or cannot be read, is skipped."""
+    """Give each file to the first diagnoser that knows its kind; what nobody knows, or cannot be read, is skipped.
+
+    A job's output may hold both, why it died and how it learned: it goes to `training` as well.
+    """
     found: dict[str, list[Input]] = {name: [] for name in asked}
     skipped = []
     for name, path in files:
@@ -71,11 +74,10 @@ def sort_files(
         except OSError as error:
             skipped.append(Skipped(name, error.strerror or str(error)))
             continue
-        kinds = ((who, kind) for who, diagnoser in asked.items() if (kind := diagnoser.recognise(name, head)))
-        who, kind = next(kinds, ("", ""))
-        if who:
+        kinds = [(who, kind) for who, diagnoser in asked.items() if (kind := diagnoser.recognise(name, head))]
+        for who, kind in kinds[:1] + [also for also in kinds[1:] if (kinds[0][0], also[0]) == ("job", "training")]:
             found[who].append(Input(name=name, path=path, kind=kind))
-        else:
+        if not kinds:
             skipped.append(Skipped(name, "empty" if not head else "no diagnoser knows this kind of file"))
     return found, skipped
 

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from holdfast.cli.main import main
+from holdfast.faults import Symptom
+from holdfast.offline import diagnose_all
 
 TRACE = 'Traceback (most recent call last):\n  File "train.py", line 8, in main\n    step()\nValueError: bad sample\n'
 XID = "[    2.000000] NVRM: Xid (PCI:0000:3b:00): 79, GPU has fallen off the bus.\n"
@@ -105,3 +107,21 @@ def test_findings_of_a_log_are_json_lines(folder: Path, capsys: pytest.CaptureFi
     assert [(row["line"], row["check"]) for row in rows] == [(1, "xid.79"), *((n, None) for n in range(1, 11))]
     assert rows[0]["uptime_s"] == 2.0
     assert rows[0]["at"] is None
+
+
+def test_a_jobs_output_is_read_for_how_it_learned_too(tmp_path: Path) -> None:
+    line = (
+        " iteration {0:8d}/     400 | consumed samples: {0:12d} | elapsed time per iteration (ms): 1000.0 | learning rate: 1.0E-04 | "
+        "global batch size:  1024 |{1} loss scale: 1.0 | grad norm: {2} | number of skipped iterations:   0 | "
+        "number of nan iterations: {3:3d} |"
+    )
+    good = [line.format(n, f" lm loss: {3.0 - 0.001 * n:.6E} |", "0.500", 0) for n in range(1, 200)]
+    bad = [line.format(n, "", "nan", 1) for n in range(200, 260)]
+    (tmp_path / "rank7.log").write_text("\n".join([*good, *bad]) + "\n")
+    verdict = diagnose_all([str(tmp_path)], {})
+    answers, events = verdict.detail["answers"], verdict.detail["events"]
+    assert isinstance(answers, dict)
+    assert set(answers) == {"job", "training"}
+    assert isinstance(events, list)
+    assert [(event["step"], event["kind"]) for event in events if isinstance(event, dict)] == [(200, "nan")]
+    assert (verdict.symptom, verdict.detail["decided_by"]) == (Symptom.LOSS, "training")
