@@ -65,7 +65,7 @@ def told(record: Record, names: str) -> list[Any]:
             "step lr skipped", [35, 2.5e-7, 0], id="DeepSpeed's optimiser, whose count is a running one",
         ),
         pytest.param(
-            "10.0.0.1: steps: 260 loss: 2.25 iter time (s): 1.5 samples/sec: 12.5",
+            "192.0.2.1: steps: 260 loss: 2.25 iter time (s): 1.5 samples/sec: 12.5",
             "step loss step_s samples_per_s", [260, 2.25, 1.5, 12.5], id="DeepSpeed's pipeline",
         ),
         pytest.param(
