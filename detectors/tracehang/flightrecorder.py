@@ -6,6 +6,7 @@ and `pg_status` are believed, and groups are joined by name.
 """
 
 import json
+import marshal
 import re
 import reprlib
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ TAIL = 512
 MOST_ENTRIES = 200_000
 MOST_GROUPS = 10_000
 MOST_RANKS = 1_000_000
+MOST_SHAPES = 4096
 
 _P2P = re.compile(r"(send|recv) (\d+)(?:->|<-)(\d+)")
 _RANKS = re.compile(r"\d+")
@@ -34,7 +36,7 @@ class DumpError(ValueError):
     """Not a flight recorder dump; the message says why."""
 
 
-class Op(msgspec.Struct, frozen=True):
+class Op(msgspec.Struct, frozen=True, gc=False):
     """One operation of one group.
 
     order: the record's number in this process; seq: the group's collective number, for p2p that of its p2p numbering
@@ -57,7 +59,7 @@ class Op(msgspec.Struct, frozen=True):
         return self.peer >= 0
 
 
-class Status(msgspec.Struct, frozen=True):
+class Status(msgspec.Struct, frozen=True, gc=False):
     """Collective numbers of one group as the process itself counts them, -1 none."""
 
     enqueued: int
@@ -146,34 +148,45 @@ def _pairs(table: Any) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _read_entries(recording: Recording, entries: list[Any]) -> None:
+    """Take the tail of each group, the newest record first. Nothing is called here that most records do not need."""
     counts: dict[str, int] = {}
     kept: list[Op] = []
     newest = -1
     coalesced: dict[tuple[str, bool, int], bool] = {}
+    shapes: dict[bytes, str] = {}
     for index in range(len(entries) - 1, -1, -1):
         entry = entries[index]
         order = int(entry.get("record_id", index))
-        newest = max(newest, order)
-        group, desc = _group(entry)
-        recording.local.setdefault(group, _text(entry.get("pg_id")))
-        if desc:
-            recording.desc.setdefault(group, desc)
-        part_of = (group, bool(entry.get("is_p2p")), _seq(entry))
-        if _COALESCED in _text(entry.get("profiling_name")):
-            coalesced[part_of] = _done(entry)
+        if order > newest:
+            newest = order
+        group = _group(entry)
+        if group not in counts:
+            counts[group] = 0
+            _note_group(recording, group, entry)
+        name = _text(entry.get("profiling_name"))
+        if _COALESCED in name:
+            coalesced[group, bool(entry.get("is_p2p")), _seq(entry)] = _done(entry, name)
             continue
         # the parts of a coalesced launch have no state of their own: theirs is that of the record which closes it
-        done = coalesced.get(part_of, False) or _done(entry)
-        count = counts[group] = counts.get(group, 0) + 1
-        if done and count > TAIL:
-            continue
-        kept.append(_op(entry, order, group, done))
+        done = _done(entry, name) or (bool(coalesced) and coalesced.get((group, bool(entry.get("is_p2p")), _seq(entry)), False))
+        counts[group] += 1
+        if not done or counts[group] <= TAIL:
+            kept.append(_op(entry, order, group, name, done, shapes))
     recording.ops = sorted(kept, key=lambda op: op.order)
     recording.lost = max(0, newest + 1 - len(entries))
 
 
+def _note_group(recording: Recording, group: str, entry: Mapping[str, Any]) -> None:
+    recording.local.setdefault(group, _text(entry.get("pg_id")))
+    named = entry.get("process_group")
+    if isinstance(named, list | tuple) and len(named) > 1 and (desc := _text(named[1])):
+        recording.desc.setdefault(group, desc)
+
+
 def _text(value: Any) -> str:
     """A name or a number as text; anything deeper is none: written out in full a few shared tuples can fill all memory."""
+    if type(value) is str and len(value) <= 1000:
+        return value
     return str(value)[:1000] if isinstance(value, str | int) else ""
 
 
@@ -193,32 +206,44 @@ def _members(value: Any) -> list[str]:
     return _RANKS.findall(value)[:MOST_RANKS] if isinstance(value, str) else []
 
 
-def _group(entry: Mapping[str, Any]) -> tuple[str, str]:
+def _group(entry: Mapping[str, Any]) -> str:
     named = entry.get("process_group")
-    if isinstance(named, list | tuple) and named:
-        return _text(named[0]), _text(named[1]) if len(named) > 1 else ""
-    return _text(entry.get("pg_id")), ""
+    return _text(named[0] if isinstance(named, list | tuple) and named else entry.get("pg_id"))
 
 
-def _done(entry: Mapping[str, Any]) -> bool:
+def _done(entry: Mapping[str, Any], name: str) -> bool:
     """`retired` alone is no end: the watchdog retires what has timed out too; gloo's state never leaves `scheduled`."""
     if entry.get("state") == "completed" or entry.get("time_discovered_completed_ns"):
         return True
-    is_gloo = _text(entry.get("profiling_name")).startswith("gloo:")
-    return is_gloo and bool(entry.get("retired"))
+    return bool(entry.get("retired")) and name.startswith("gloo:")
 
 
 def _seq(entry: Mapping[str, Any]) -> int:
     return int(entry.get("p2p_seq_id" if entry.get("is_p2p") else "collective_seq_id", -1))
 
 
-def _op(entry: Mapping[str, Any], order: int, group: str, done: bool) -> Op:
-    name = _text(entry.get("profiling_name"))
-    put = f"{_brief(entry.get('input_dtypes'))}{_brief(entry.get('input_sizes'))}"
-    shape = f"{put}->{_brief(entry.get('output_dtypes'))}{_brief(entry.get('output_sizes'))}"
+def _op(entry: Mapping[str, Any], order: int, group: str, name: str, done: bool, shapes: dict[bytes, str]) -> Op:
+    shape = _shape(entry, shapes)
     started = done or entry.get("state") == "started" or bool(entry.get("time_discovered_started_ns"))
-    p2p = _P2P.search(name)
+    p2p = _P2P.search(name) if "send" in name or "recv" in name else None
     if p2p is None:
         return Op(order, group, int(entry.get("collective_seq_id", -1)), name, done, shape, started=started)
     peer, sends = int(p2p.group(3)), p2p.group(1) == "send"
     return Op(order, group, int(entry.get("p2p_seq_id", -1)), name, done, shape, peer, sends, started)
+
+
+def _shape(entry: Mapping[str, Any], shapes: dict[bytes, str]) -> str:
+    """Types and sizes as text, written once for all records that have the same."""
+    parts = [entry.get(name) for name in ("input_dtypes", "input_sizes", "output_dtypes", "output_sizes")]
+    try:
+        # a key made in one call; lists that are long are no usual ones and are cut short below
+        key = marshal.dumps(parts) if all(type(part) is list and len(part) <= 8 for part in parts) else b""
+    except ValueError:  # too deep, or of a kind that stands in no dump
+        key = b""
+    known = shapes.get(key) if key else None
+    if known is None:
+        put, sizes, got, out = map(_brief, parts)
+        known = f"{put}{sizes}->{got}{out}"
+        if key and len(shapes) < MOST_SHAPES:
+            shapes[key] = known
+    return known
