@@ -11,9 +11,10 @@ import requests
 from grafana_api.grafana_face import GrafanaFace
 
 from exporters.delivery import Delivery
-from exporters.peer import DeliveryError, Peer, checked, secret_of
+from exporters.peer import DeliveryError, Peer, checked
 from holdfast.events import Event, Transition
 from holdfast.incident import ENDED, Incident, State
+from holdfast.secretfile import secret_of
 
 MOST_OPEN = 10_000
 _MOST_TEXT = 1000

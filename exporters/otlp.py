@@ -18,9 +18,10 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 
 from exporters.delivery import Delivery
-from exporters.peer import DeliveryError, Peer, secret_of
+from exporters.peer import DeliveryError, Peer
 from holdfast.events import Event, Transition
 from holdfast.incident import ENDED, Incident, State
+from holdfast.secretfile import secret_of
 from holdfast.topology import Kind
 
 MOST_OPEN = 10_000

@@ -6,7 +6,6 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
@@ -112,20 +111,6 @@ def checked(peer: Peer, status: int) -> None:
         raise DeliveryError(f"{peer} answered {status}: redirects are not followed", again=False)
     if not 200 <= status < 300:
         raise DeliveryError(f"{peer} answered {status}", again=status >= 500 or status in (408, 425, 429))
-
-
-def secret_of(file: str, *, key: str) -> str:
-    """The content of a secret's file without its line end.
-
-    raises ValueError: unreadable, or empty; the message names the settings' key and the file, never the content
-    """
-    try:
-        secret = Path(file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{key} {file}: {type(error).__name__}") from None
-    if not secret:
-        raise ValueError(f"{key} {file}: empty")
-    return secret
 
 
 def forbidden(address: str) -> bool:

@@ -9,9 +9,10 @@ from functools import partial
 import msgspec
 
 from exporters.delivery import Delivery
-from exporters.peer import Peer, secret_of
+from exporters.peer import Peer
 from holdfast.events import Event, Transition
 from holdfast.incident import State, Trigger
+from holdfast.secretfile import secret_of
 
 STAGES = ("detected", "diagnosed", "decided", "acted", "resolved", "needs_human")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from holdfast.config import ConfigError, Token
+from holdfast.secretfile import secret_of
 
 
 class Role(IntEnum):
@@ -63,12 +64,9 @@ class Tokens:
 
 def _read(file: str) -> str:
     try:
-        secret = Path(file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"token file {file}: {error}") from error
-    if not secret:
-        raise ConfigError(f"token file {file}: empty")
-    return secret
+        return secret_of(file, key="token file")
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _digest(secret: str) -> str:

@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporters.delivery import Delivery
-from exporters.peer import DeliveryError, Peer, forbidden, secret_of
+from exporters.peer import DeliveryError, Peer, forbidden
+from holdfast.secretfile import secret_of
 from tests.servers import free_port
 from tests.unit.exporters.receiver import receiver
 
@@ -261,6 +262,7 @@ def test_a_secret_is_read_from_its_file_and_an_empty_one_is_refused(tmp_path: Pa
     (tmp_path / "good").write_text("s3cret\n")
     (tmp_path / "empty").write_text("\n")
     assert secret_of(str(tmp_path / "good"), key="token_file") == "s3cret"
-    for name in ("empty", "gone"):
-        with pytest.raises(ValueError, match=f"token_file .*{name}"):
+    (tmp_path / "binary").write_bytes(b"s3cret\xff")
+    for name, why in (("empty", "empty"), ("gone", "No such file or directory"), ("binary", "not UTF-8")):
+        with pytest.raises(ValueError, match=f"^token_file .*{name}: {why}$"):
             secret_of(str(tmp_path / name), key="token_file")
