@@ -296,12 +296,18 @@ def test_without_an_agent_nothing_is_written(monkeypatch: pytest.MonkeyPatch, tm
     assert isinstance(current(), Silent)
 
 
-@pytest.mark.parametrize("size", ["", "eight", str(1 << 80)])
-def test_an_environment_of_nonsense_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size: str) -> None:
+@pytest.mark.parametrize(("size", "told"), [("", [1]), ("eight", [1]), (str(1 << 80), None)])
+def test_an_environment_of_nonsense_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size: str, told: list[int] | None
+) -> None:
     monkeypatch.setenv("FTAGENT_DIR", str(tmp_path))
     monkeypatch.setenv("RANK", "zero")
     monkeypatch.setenv("WORLD_SIZE", size)
-    current().step(1)
+    one = current()
+    one.step(1)
+    assert isinstance(one, Silent) == (told is None)
+    if told is not None:
+        assert [row[0] for row in rows(tmp_path)[0]] == told
 
 
 def test_a_forked_child_writes_nothing(tmp_path: Path) -> None:
