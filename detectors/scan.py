@@ -1,6 +1,6 @@
 """Finds the few lines of a block that hold one of many words, in one pass over the joined bytes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import BinaryIO
 
@@ -33,6 +33,27 @@ class Scan:
 def scan_of(words: tuple[str, ...]) -> Scan:
     """The one scanner of these words: its automaton takes long to build and is only read, so all readings share it."""
     return Scan(words)
+
+
+def rows(found: Iterable[int], total: int, goes_on: Callable[[], bool]) -> Iterator[int]:
+    """The rows to look at, in order: those found, and whatever follows one for as long as `goes_on` says so.
+
+    found: rows that hold a word; total: rows of the block
+    """
+    due = iter(sorted(found))
+    following, row = next(due, total), -1
+    while True:
+        row = row + 1 if goes_on() else max(row + 1, following)
+        if row >= total:
+            return
+        while following <= row:
+            following = next(due, total)
+        yield row
+
+
+def text_of(block: bytes, starts: np.ndarray, row: int, most: int = 1 << 20) -> str:
+    """One line as text, without its end; at most so many bytes of it."""
+    return block[starts[row] : min(starts[row + 1], starts[row] + most)].decode("utf-8", "replace").rstrip("\r\n")
 
 
 def blocks(file: BinaryIO, size: int = 1 << 22) -> Iterator[tuple[int, bytes]]:

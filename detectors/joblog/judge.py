@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from detectors.joblog.errorfile import Failure
-from detectors.joblog.reading import Mark
+from detectors.joblog.marks import Mark, Step
 from holdfast.faults import Action, Fault, Judgement, Symptom
 from holdfast.topology import Kind
 from holdfast.verdict import Culprit
@@ -43,7 +43,7 @@ class Judged(msgspec.Struct, kw_only=True):
 
 
 def judge(
-    marks: Sequence[Mark], *, steps: Mapping[str, Sequence[int]], failures: Sequence[Failure] = (), nodes: int = 0
+    marks: Sequence[Mark], *, steps: Mapping[str, Sequence[Step]], failures: Sequence[Failure] = (), nodes: int = 0
 ) -> Judged:
     """Judge the marks of one job.
 
@@ -72,10 +72,10 @@ def judge(
     return Judged(judgement=Judgement.HEALTHY)
 
 
-def _survived(mark: Mark, steps: Mapping[str, Sequence[int]]) -> bool:
+def _survived(mark: Mark, steps: Mapping[str, Sequence[Step]]) -> bool:
     """Whether the same output went on stepping: at least three steps after the line. A machine's word is kept."""
     last = steps.get(mark.file, ())
-    return mark.meaning.depth < _MACHINE_DEPTH and len(last) >= 3 and last[-3] > mark.last_line
+    return mark.meaning.depth < _MACHINE_DEPTH and len(last) >= 3 and last[-3].line > mark.last_line
 
 
 def _first(roots: Sequence[Mark], live: Sequence[Mark]) -> Mark:

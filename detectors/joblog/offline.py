@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from detectors.joblog.errorfile import Failure, error_file, failures
 from detectors.joblog.judge import Judged, judge
+from detectors.joblog.marks import Mark, whose
 from detectors.joblog.novelty import novel
-from detectors.joblog.reading import Mark, Reading, whose
+from detectors.joblog.reading import Reading
 from detectors.joblog.rules import Rules
 from detectors.joblog.tracebacks import signature
 from detectors.scan import blocks

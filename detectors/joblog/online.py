@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import msgspec
 
 from detectors.joblog.judge import Judged, judge
-from detectors.joblog.reading import Mark, Memory, Reading, Whose
+from detectors.joblog.marks import Mark, Memory, Whose
+from detectors.joblog.reading import Reading
 from detectors.joblog.rules import Rules
 from holdfast.events import Change, Changes, Finding, Lines, Observation, Steps
 from holdfast.faults import Action, Fault, Judgement, Perception, Severity, Symptom
