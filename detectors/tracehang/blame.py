@@ -66,7 +66,7 @@ def _cause(case: Case, rank: int, edges: Sequence[Edge]) -> HangCause | None:
 
 def _next_is_transfer(case: Case, rank: int) -> bool:
     recording = case.recordings.get(rank)
-    usual = habit(recording.ops) if recording else None
+    usual = habit(list(recording.ring)) if recording else None
     return usual is not None and usual.p2p
 
 

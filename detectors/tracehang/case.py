@@ -2,11 +2,15 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from detectors.tracehang.facts import About, Process
-from detectors.tracehang.flightrecorder import Op, Recording
+from detectors.tracehang.flightrecorder import Recording, Status, ranks_of
 from detectors.tracehang.ras import Communicator
+from detectors.tracehang.ring import Op
 from detectors.tracehang.stacks import Stack
+
+MOST_RANKS = 65_536
 
 
 @dataclass(kw_only=True)
@@ -24,32 +28,31 @@ class Case:
     members: dict[str, tuple[int, ...]] = field(default_factory=dict, init=False)
     descriptions: dict[str, str] = field(default_factory=dict, init=False)
     _local: dict[tuple[str, int], str] = field(default_factory=dict, init=False)
-    _usual_local: dict[str, list[str]] = field(default_factory=dict, init=False)
+    _usual_local: dict[str, Counter[str]] = field(default_factory=dict, init=False)
+    _transfers: set[str] = field(default_factory=set, init=False)
     _waiting: dict[int, list[Op]] = field(default_factory=dict, init=False)
-    _found: dict[int, dict[tuple[str, int], Op]] = field(default_factory=dict, init=False)
-    _newest: dict[int, dict[str, int]] = field(default_factory=dict, init=False)
+    _newest: dict[int, dict[str, tuple[int, int]]] = field(default_factory=dict, init=False)
+    _sets: dict[str, frozenset[int]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self._join_groups()
         for rank, recording in self.recordings.items():
-            firsts: dict[tuple[str, int, bool], Op] = {}
-            for op in recording.ops:
-                if not op.done:
-                    firsts.setdefault((op.group, op.peer, op.sends), op)
-            self._waiting[rank] = list(firsts.values())
+            self._waiting[rank] = recording.ring.fronts()
+            self._newest[rank] = recording.ring.newest()
+            self._transfers |= recording.ring.transferring()
 
-    @property
+    @cached_property
     def seen(self) -> list[int]:
         """Ranks of which anything but an error is known."""
         return sorted({*self.recordings, *self.stacks, *self.processes, *self.about})
 
-    @property
+    @cached_property
     def expected(self) -> list[int]:
         """Ranks there should be."""
         members = (max(ranks, default=-1) + 1 for ranks in self.members.values())
         told = (about.world_size or 0 for about in self.about.values())
         size = self.world_size or max([*members, *told, *(rank + 1 for rank in (*self.seen, *self.no_dump))], default=0)
-        return list(range(size))
+        return list(range(min(size, MOST_RANKS)))
 
     def pending(self, rank: int) -> Op | None:
         """The first operation of a rank that has not completed: what it enqueued later stands behind it."""
@@ -64,50 +67,40 @@ class Case:
         recording = self.recordings.get(rank)
         if recording is None:
             return None
-        self._index(rank)
-        seen = self._newest[rank].get(group)
+        seen = self._newest[rank].get(group, (-1, -1))[0]
         counted = self._counted(rank, group)
-        if seen is not None:
-            return max(seen, counted if counted is not None else -1)
-        if counted is not None:
-            return counted
+        if seen >= 0 or counted is not None:
+            return max(seen, counted.enqueued if counted else -1)
         # a whole ring in which the group never occurs: it was never used; one that lost records cannot say so
         return None if recording.lost else -1
 
     def find(self, rank: int, group: str, seq: int) -> Op | None:
         """A collective of a rank by its group's number, None if the dump does not hold it."""
-        return self._index(rank).get((group, seq))
+        recording = self.recordings.get(rank)
+        return recording.ring.find(group, seq) if recording else None
 
     def is_done(self, rank: int, group: str, seq: int) -> bool:
         """Whether a rank has completed a collective."""
-        op = self.find(rank, group, seq)
+        if rank not in self.recordings:
+            return False
+        entered, completed = self._newest[rank].get(group, (-1, -1))
+        if completed >= seq:
+            return True
+        op = self.find(rank, group, seq) if entered >= seq else None
         if op is not None:
             return op.done
-        recording, local = self.recordings.get(rank), self._local_of(rank, group)
-        status = recording.status.get(local) if recording and local is not None else None
-        return status is not None and status.completed >= seq
+        counted = self._counted(rank, group)
+        return counted is not None and counted.completed >= seq
 
     def describe(self, group: str) -> str:
         """A group as a person would name it."""
         said = self.descriptions.get(group, "")
         return f"{group} ({said})" if said and said != "undefined" else group
 
-    def _index(self, rank: int) -> dict[tuple[str, int], Op]:
-        """A rank's collectives by group and number, made when first asked for."""
-        found = self._found.get(rank)
-        if found is None:
-            recording = self.recordings.get(rank)
-            found = {(op.group, op.seq): op for op in (recording.ops if recording else ()) if not op.p2p}
-            newest: dict[str, int] = {}
-            for group, seq in found:
-                newest[group] = max(seq, newest.get(group, seq))
-            self._found[rank], self._newest[rank] = found, newest
-        return found
-
-    def _counted(self, rank: int, group: str) -> int | None:
-        local = self._local_of(rank, group)
-        status = self.recordings[rank].status.get(local) if local is not None else None
-        return status.enqueued if status else None
+    def _counted(self, rank: int, group: str) -> Status | None:
+        """What a process counts for a group; nothing where it counts its sends with it."""
+        local = self._local_of(rank, group) if group not in self._transfers else None
+        return self.recordings[rank].status.get(local) if local is not None else None
 
     def _local_of(self, rank: int, group: str) -> str | None:
         """A process's own number for a group: as it says, else as its peers in the group mostly do."""
@@ -115,17 +108,19 @@ class Case:
         if known is not None:
             return known
         usual = self._usual_local.get(group)
-        return Counter(usual).most_common(1)[0][0] if usual and rank in self.members.get(group, ()) else None
+        return usual.most_common(1)[0][0] if usual and rank in self._sets.get(group, ()) else None
 
     def _join_groups(self) -> None:
         found: dict[str, set[int]] = {}
+        written: dict[str, str] = {}
         for rank, recording in self.recordings.items():
             self.descriptions |= {g: d for g, d in recording.desc.items() if d}
             for group, local in recording.local.items():
                 found.setdefault(group, set()).add(rank)
                 self._local[group, rank] = local
             for group, ranks in recording.members.items():
-                self.members.setdefault(group, ranks)
+                written.setdefault(group, ranks)
+        self.members = {group: ranks_of(ranks) for group, ranks in written.items()}
         for rank, about in self.about.items():
             for group, known in about.groups.items():
                 self.members.setdefault(group, known.ranks)
@@ -134,5 +129,21 @@ class Case:
                     self._local.setdefault((group, rank), known.local_id)
         for group, heard in found.items():
             self.members.setdefault(group, tuple(sorted(heard)))
+        for rank, recording in self.recordings.items():
+            for group, local in _by_age(recording).items():
+                self._local.setdefault((group, rank), local)
         for (group, _), local in self._local.items():
-            self._usual_local.setdefault(group, []).append(local)
+            self._usual_local.setdefault(group, Counter())[local] += 1
+        self._sets = {group: frozenset(ranks) for group, ranks in self.members.items()}
+
+
+def _by_age(recording: Recording) -> dict[str, str]:
+    """The process's own number of each of its groups, where a dump without records still tells: both count up with every new group.
+
+    {} where the names are no numbers, or what is known of them says otherwise.
+    """
+    names, locals_ = list(recording.members), list(recording.status)
+    if len(names) != len(locals_) or not all(one.isdigit() for one in (*names, *locals_)):
+        return {}
+    paired = dict(zip(sorted(names, key=int), sorted(locals_, key=int), strict=True))
+    return paired if all(paired.get(group, local) == local for group, local in recording.local.items()) else {}

@@ -1,43 +1,20 @@
-"""Pieces of evidence, in any order and of any quality -> one case; what cannot be used is kept with its reason."""
+"""What the pieces of evidence say, in any order and of any quality -> one case; what cannot be used is kept with its reason."""
 
-from collections.abc import Callable
+import re
 from dataclasses import dataclass, field
 
-from detectors.tracehang.case import Case
-from detectors.tracehang.facts import (
-    About,
-    FactsError,
-    Process,
-    looks_like_about,
-    looks_like_processes,
-    read_about,
-    read_processes,
-)
-from detectors.tracehang.flightrecorder import DumpError, Recording, looks_like_dump, rank_of_name, read_dump
-from detectors.tracehang.ras import Communicator, RasError, looks_like_ras, read_ras
-from detectors.tracehang.stacks import Stack, StackError, looks_like_stacks, read_stacks
+import msgspec
+
+from detectors.tracehang.case import MOST_RANKS, Case
+from detectors.tracehang.facts import About, Process
+from detectors.tracehang.flightrecorder import Recording
+from detectors.tracehang.pieces import Content, Piece, read_piece
+from detectors.tracehang.ras import Communicator
+from detectors.tracehang.stacks import Stack
 from holdfast.verdict import Skipped
 
-KINDS = {
-    "about": "what the agent wrote of a rank: groups, phase, whether it answers",
-    "processes": "a process table: our own JSON, or ps with PID, STAT and arguments that name the rank",
-    "ras": "NCCL RAS as JSON",
-    "stacks": "stacks: py-spy dump as JSON or text, faulthandler",
-    "flight_recorder": "flight recorder dump: pickle or JSON, NCCL or gloo",
-}
-_LOOKS: dict[str, Callable[[bytes], bool]] = {
-    "about": looks_like_about,
-    "processes": looks_like_processes,
-    "ras": looks_like_ras,
-    "stacks": looks_like_stacks,
-    "flight_recorder": looks_like_dump,
-}
-MOST_RANKS = 65_536
-
-
-def kind_of(head: bytes) -> str:
-    """The kind of a piece by its beginning, "" if none of ours."""
-    return next((kind for kind, looks in _LOOKS.items() if looks(head)), "")
+# Texts that thousands of dumps have in common are kept once; those of hostile ones are not worth the room.
+_MOST_SHARED = 200_000
 
 
 @dataclass
@@ -45,66 +22,98 @@ class Pile:
     """Evidence as it comes in."""
 
     recordings: dict[int, Recording] = field(default_factory=dict)
-    no_dump: dict[int, str] = field(default_factory=dict)
     about: dict[int, About] = field(default_factory=dict)
     processes: dict[int, Process] = field(default_factory=dict)
     communicators: list[Communicator] = field(default_factory=list)
     files: dict[int, str] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
-    _stacks: list[tuple[str, int | None, dict[int, Stack]]] = field(default_factory=list)
+    _failed: list[tuple[Piece, Content]] = field(default_factory=list)
+    _stacks: list[tuple[str, int | None, list[tuple[int, Stack]]]] = field(default_factory=list)
+    _shared: dict[str, str] = field(default_factory=dict)
+    _alike: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
 
     def add(self, name: str, data: bytes, *, rank: int | None = None, kind: str = "", error: str = "") -> None:
-        """Take one piece. rank: whose it is where the sender knows; error: why there is no data."""
-        rank = rank_of_name(name) if rank is None else rank
-        if rank is not None and rank > MOST_RANKS:
-            self.skipped.append(Skipped(name, f"rank {rank}: at most {MOST_RANKS} are looked at"))
-            return
-        if error or not data:
-            self._missing(name, rank, error or "empty file")
-            return
-        try:
-            self._read(kind or kind_of(data[:65_536]), name, data, rank)
-        except (DumpError, StackError, FactsError, RasError) as failed:
-            self._missing(name, rank, str(failed))
+        """Read and take one piece. rank: whose it is where the sender knows; error: why there is no data."""
+        piece = Piece(name=name, rank=rank, kind=kind, data=data, error=error)
+        self.take(piece, read_piece(piece))
+
+    def take(self, piece: Piece, content: Content) -> None:
+        """Take what a piece says."""
+        name, rank = piece.name, piece.owner
+        if content.problem:
+            self._missing(piece, content)
+        elif content.recording is not None:
+            self._take_recording(name, content.recording)
+        elif content.stacks is not None:
+            self._stacks.append((name, rank, content.stacks))
+        elif content.about is not None:
+            self.about[content.about.rank] = content.about
+            self.files.setdefault(content.about.rank, name)
+        elif content.processes is not None:
+            self.processes |= content.processes
+        elif content.communicators is not None:
+            self.communicators.extend(content.communicators)
 
     def case(self, world_size: int = 0) -> Case:
         """All of it, joined. world_size: ranks there should be, 0 as the evidence says."""
         return Case(
-            recordings=self.recordings, no_dump={r: why for r, why in self.no_dump.items() if r not in self.recordings},
+            recordings=self.recordings, no_dump=self._no_dump(),
             about=self.about, stacks=self._stacks_by_rank(), processes=self.processes, communicators=self.communicators,
             files=self.files, world_size=world_size,
         )  # fmt: skip
 
-    def _read(self, kind: str, name: str, data: bytes, rank: int | None) -> None:
-        if kind == "flight_recorder" or (not kind and data[:1] == b"\x80"):
-            if rank is None:
-                raise DumpError("whose dump it is cannot be told: no rank in its name")
-            self.recordings[rank] = read_dump(data, rank)
-            self.files[rank] = name
-        elif kind == "stacks":
-            self._stacks.append((name, rank, read_stacks(data)))
-        elif kind == "about":
-            about = read_about(data)
-            self.about[about.rank] = about
-            self.files.setdefault(about.rank, name)
-        elif kind == "processes":
-            self.processes |= read_processes(data)
-        elif kind == "ras":
-            self.communicators.extend(read_ras(data))
-        else:
-            raise DumpError("neither a flight recorder dump, stacks, a process table nor RAS")
+    def _take_recording(self, name: str, new: Recording) -> None:
+        """Of two dumps of one rank the newer tells how it stands now."""
+        old = self.recordings.get(new.rank)
+        if old is not None:
+            fresher = (new.latest_ns, new.entries) >= (old.latest_ns, old.entries)
+            older = self.files.get(new.rank, "") if fresher else name
+            self.skipped.append(Skipped(older, f"another dump of rank {new.rank} is newer: {name if fresher else self.files[new.rank]}"))
+            if not fresher:
+                return
+        new.members = {self._share(group): self._share(ranks) for group, ranks in new.members.items()}
+        new.desc = {self._share(group): self._share(desc) for group, desc in new.desc.items()}
+        new.local = {self._share(group): self._share(local) for group, local in new.local.items()}
+        ring = new.ring
+        new.ring = msgspec.structs.replace(ring, groups=self._share_all(ring.groups), names=self._share_all(ring.names))
+        self.recordings[new.rank] = new
+        self.files[new.rank] = name
 
-    def _missing(self, name: str, rank: int | None, reason: str) -> None:
-        self.skipped.append(Skipped(name, reason))
-        if rank is not None and "stack" not in name.rsplit("/", 1)[-1]:
-            self.no_dump.setdefault(rank, reason)
+    def _share(self, text: str) -> str:
+        return self._shared.setdefault(text, text) if len(self._shared) < _MOST_SHARED else text
+
+    def _share_all(self, texts: tuple[str, ...]) -> tuple[str, ...]:
+        known = self._alike.get(texts)
+        if known is None:
+            known = tuple(map(self._share, texts))
+            if len(self._alike) < _MOST_SHARED:
+                self._alike[known] = known
+        return known
+
+    def _missing(self, piece: Piece, content: Content) -> None:
+        self.skipped.append(Skipped(piece.name, content.problem))
+        if piece.owner is not None and piece.owner < MOST_RANKS:
+            self._failed.append((piece, content))
+
+    def _no_dump(self) -> dict[int, str]:
+        """Why ranks have no dump: what failed and was one by its content, its sender's word, or a name like those of the good ones.
+
+        Any other file whose name ends in a number is no rank's.
+        """
+        stems = {_stem(self.files[rank]) for rank in self.recordings}
+        found: dict[int, str] = {}
+        for piece, content in self._failed:
+            named_so = _stem(piece.name) in stems if stems else "stack" not in _stem(piece.name)
+            if content.kind == "flight_recorder" or (not content.kind and (piece.rank is not None or named_so)):
+                found.setdefault(piece.owner or 0, content.problem)
+        return {rank: why for rank, why in found.items() if rank not in self.recordings}
 
     def _stacks_by_rank(self) -> dict[int, Stack]:
         """A stack is the rank's in its file's name, else of the rank with its process id, else in the order of the file."""
         by_pid = {p.pid: r for r, p in self.processes.items()} | {a.pid: r for r, a in self.about.items() if a.pid}
         found: dict[int, Stack] = {}
         for name, rank, stacks in self._stacks:
-            for number, (pid, stack) in enumerate(stacks.items()):
+            for number, (pid, stack) in enumerate(stacks):
                 own = rank if rank is not None and len(stacks) == 1 else by_pid.get(pid)
                 if own is None and len(stacks) > 1 and rank is None:
                     own = number
@@ -116,3 +125,8 @@ class Pile:
                 found[own] = stack
                 self.files.setdefault(own, name)
         return found
+
+
+def _stem(name: str) -> str:
+    """What a file's name has in common with those of the same kind of other ranks."""
+    return re.sub(r"\d+", "#", name.rsplit("/", 1)[-1])

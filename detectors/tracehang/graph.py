@@ -55,7 +55,7 @@ def _columns(graph: Graph, case: Case, blamed: set[int]) -> list[list[int]]:
 
 
 def _others(graph: Graph, rank: int) -> list[int]:
-    return sorted({edge.other for edge in graph.edges.get(rank, ())})
+    return sorted({edge.other for edge in graph.edges(rank)})
 
 
 def _doing(case: Case, rank: int) -> str:

@@ -87,7 +87,7 @@ def _mismatch(case: Case, graph: Graph) -> Finding | None:
 
 def _host(case: Case, graph: Graph) -> Finding | None:
     """Host stuck: the walk ends at ranks that wait for nobody and never entered what their peers wait in."""
-    blames = host_blames(case, graph, sinks(graph, graph.edges))
+    blames = host_blames(case, graph, sinks(graph, graph.waiters))
     if not blames:
         return None
     heard = [b for b in blames if b.cause is not HangCause.NO_DUMP]
@@ -230,11 +230,11 @@ def _skipped(case: Case, graph: Graph, rank: int) -> str:
         return ""
     here = case.pending(rank)
     if here is not None:
-        usual = departed(recording.ops, here)
+        usual = departed(list(recording.ring), here)
         said = f"it is in {here.name} #{here.seq} of group {case.describe(here.group)}"
     else:
         # its stack waits in a transfer that the recorder does not hold: it has gone past what its peers wait in
-        usual = habit(recording.ops) or next((case.find(e.waiter, e.group, e.seq) for e in wanted), None)
+        usual = habit(list(recording.ring)) or next((case.find(e.waiter, e.group, e.seq) for e in wanted), None)
         said = words.stack(case, rank)
     if usual is None or not any(edge.group == usual.group for edge in wanted):
         return ""

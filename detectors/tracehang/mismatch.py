@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from detectors.tracehang.case import Case
-from detectors.tracehang.flightrecorder import Op
+from detectors.tracehang.ring import Op
 from detectors.tracehang.words import numbers
 from holdfast.verdict import Json
 

@@ -5,16 +5,20 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from detectors.tracehang import flightrecorder
-from detectors.tracehang.gather import KINDS, Pile, kind_of
+from detectors.tracehang.gather import Pile
 from detectors.tracehang.graph import write_svg
 from detectors.tracehang.judge import judge
-from detectors.tracehang.unpickle import MOST_BYTES
+from detectors.tracehang.pieces import KINDS, Piece, kind_of
+from detectors.tracehang.readers import read_all
 from holdfast.ports import Input
-from holdfast.verdict import Skipped, Verdict
+from holdfast.verdict import Verdict
 
 
 class Hang:
-    """The diagnoser `hang`. options: world_size, the number of ranks there should be; graph, an SVG file to write."""
+    """The diagnoser `hang`.
+
+    options: world_size, the number of ranks there should be; graph, an SVG file to write; processes, how many read the files
+    """
 
     kinds: Mapping[str, str] = KINDS
 
@@ -25,16 +29,9 @@ class Hang:
 
     def diagnose(self, inputs: Sequence[Input], options: Mapping[str, str]) -> Verdict:
         pile = Pile()
-        for given in inputs:
-            try:
-                if given.path.stat().st_size > MOST_BYTES:
-                    pile.skipped.append(Skipped(given.name, f"over {MOST_BYTES} bytes"))
-                    continue
-                data = given.path.read_bytes()
-            except OSError as error:
-                pile.skipped.append(Skipped(given.name, error.strerror or str(error)))
-                continue
-            pile.add(given.name, data, kind=given.kind)
+        pieces = [Piece(name=given.name, kind=given.kind, path=str(given.path)) for given in inputs]
+        for piece, content in read_all(pieces, processes=int(options.get("processes", "1"))):
+            pile.take(piece, content)
         case = pile.case(int(options.get("world_size", "0")))
         if options.get("graph"):
             write_svg(case, options["graph"])

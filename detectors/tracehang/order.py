@@ -3,19 +3,19 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from detectors.tracehang.flightrecorder import Op
+from detectors.tracehang.ring import Op
 
 # How much of what came before must look alike, and how often it must have gone on the same way.
 _CONTEXT = 12
 _LEAST_CONTEXT = 2
 _TIMES = 2
 
-Call = tuple[str, str, str, int, bool]
+Call = tuple[str, str, int, bool]
 
 
 def call(op: Op) -> Call:
-    """What makes two operations the same call of the program: all but its number."""
-    return op.group, op.name, op.shape, op.peer, op.sends
+    """What makes two operations the same call of the program: all but its number and its sizes, which may differ by batch."""
+    return op.group, op.name, op.peer, op.sends
 
 
 def followers(before: Sequence[Op]) -> list[Op]:

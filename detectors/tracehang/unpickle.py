@@ -1,5 +1,6 @@
-"""Reads pickles that nobody vouches for: plain values only, no name is ever looked up, and memory is bounded."""
+"""Reads pickles and JSON that nobody vouches for: plain values only, no name is ever looked up, and memory is bounded."""
 
+import gc
 import io
 import pickle
 import resource
@@ -7,14 +8,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+import msgspec
+
 MOST_BYTES = 256 << 20
 
-# What a dump may need beyond what the process has: a pickle can ask for far more than its own size (memo bombs).
-_ROOM_BYTES = 2 << 30
+# What one file may ask for beyond what the process has: plain values take at most some dozen times their encoded size, while a
+# memo index or a length that is a lie asks for thousands of times as much.
+_ROOM_BYTES = 256 << 20
+_ROOM_FACTOR = 64
+_MOST_ROOM_BYTES = 8 << 30
+
+# So much is handed to the unpickler at once; with smaller parts it asks for every few bytes anew.
+_PART_BYTES = 1 << 20
 
 
 class PickleError(ValueError):
-    """Not a pickle of plain values; the message says why."""
+    """Not a file of plain values; the message says why."""
 
 
 class _Plain(pickle.Unpickler):
@@ -30,11 +39,10 @@ def plain(data: bytes) -> Any:
 
     raises PickleError: a global, an outside reference, an unfinished or broken stream, more memory than it may have
     """
-    if len(data) > MOST_BYTES:
-        raise PickleError(f"{len(data)} bytes, at most {MOST_BYTES} are read")
+    _check(data)
     try:
-        with _bounded():
-            return _Plain(io.BytesIO(data)).load()
+        with _bounded(len(data)):
+            return _Plain(io.BufferedReader(io.BytesIO(data), min(len(data) + 1, _PART_BYTES))).load()
     except PickleError:
         raise
     except MemoryError:
@@ -53,18 +61,42 @@ def plain(data: bytes) -> Any:
         raise PickleError(f"not a whole pickle: {str(error) or type(error).__name__}") from error
 
 
+def plain_json(data: bytes) -> Any:
+    """Decode JSON; raises PickleError: broken, too deep, or more memory than it may have."""
+    _check(data)
+    try:
+        with _bounded(len(data)):
+            return msgspec.json.decode(data)
+    except MemoryError:
+        raise PickleError("it asks for more memory than it may have") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise PickleError(f"not whole JSON: {type(error).__name__}: {error}") from error
+
+
+def _check(data: bytes) -> None:
+    if len(data) > MOST_BYTES:
+        raise PickleError(f"{len(data)} bytes, at most {MOST_BYTES} are read")
+
+
 @contextmanager
-def _bounded() -> Iterator[None]:
-    """Let the process grow only so far while a stranger's bytes decide how much it asks for."""
+def _bounded(size: int) -> Iterator[None]:
+    """Let the process grow only so far while a stranger's bytes decide how much it asks for.
+
+    The collector of cycles rests meanwhile: plain values from a stream are all new, and it would look through them again and again.
+    """
     before = resource.getrlimit(resource.RLIMIT_AS)
-    room = _size() + _ROOM_BYTES
+    room = _size() + min(_ROOM_BYTES + _ROOM_FACTOR * size, _MOST_ROOM_BYTES)
     if before[0] != resource.RLIM_INFINITY:
         room = min(room, before[0])
+    collects = gc.isenabled()
     resource.setrlimit(resource.RLIMIT_AS, (room, before[1]))
+    gc.disable()
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
+        if collects:
+            gc.enable()
 
 
 def _size() -> int:

@@ -1,12 +1,12 @@
 """Who waits for whom: the wait-for graph of a hang, and the walk to those who wait for nobody."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 
 import msgspec
 
 from detectors.tracehang.case import Case
-from detectors.tracehang.flightrecorder import Op
+from detectors.tracehang.ring import Op
 from detectors.tracehang.stacks import Doing
 
 # A rank that has finished its part of any other operation may go on while its peers have not.
@@ -21,8 +21,8 @@ _SYNCHRONISES = (
     "barrier",
 )
 
-
-_MOST_BEHIND = 256
+# Of those who wait in one collective so many are shown one by one.
+_MOST_WAITERS = 256
 
 
 class Why(StrEnum):
@@ -50,129 +50,205 @@ class Edge(msgspec.Struct, frozen=True):
 
 
 class Front(msgspec.Struct):
-    """A collective that somebody waits in. waited: members by what is missed of them; passed: a member has completed it."""
+    """A collective that somebody waits in.
 
-    waited: dict[Why, list[int]]
-    passed: bool = False
-
-
-class Graph(msgspec.Struct):
-    """edges: by waiter; ahead: ranks that have a synchronising operation pending which a peer has completed.
-
-    fronts: what has been worked out of each (group, number)
+    waiters: who does; waited: the members of its group by what is missed of them; passed: a member has completed it
     """
 
-    edges: dict[int, list[Edge]]
-    ahead: dict[int, Op]
-    fronts: dict[tuple[str, int], Front] = {}
+    group: str
+    seq: int
+    op: str
+    waited: dict[Why, list[int]]
+    waiters: list[int] = []
+    passed: bool = False
+
+    def edges(self, waiter: int) -> Iterator[Edge]:
+        return (Edge(waiter, o, why, self.group, self.seq, self.op) for why, others in self.waited.items() for o in others if o != waiter)
+
+
+class Graph:
+    """Who waits for whom. Those that wait in one collective share it: a thousand ranks that wait for a hundred are one front.
+
+    pairs: edges by waiter, of transfers and stacks; fronts: by group and number; waits: rank -> the fronts that it waits in
+    ahead: ranks that have a synchronising operation pending which a peer has completed
+    """
+
+    def __init__(self) -> None:
+        self.pairs: dict[int, list[Edge]] = {}
+        self.fronts: dict[tuple[str, int], Front] = {}
+        self.waits: dict[int, list[Front]] = {}
+        self.ahead: dict[int, Op] = {}
+        self._into: dict[int, list[Edge | Front]] | None = None
+
+    @property
+    def waiters(self) -> list[int]:
+        """Ranks that wait for another."""
+        return sorted({*self.pairs, *self.waits})
+
+    def edges(self, rank: int) -> Iterator[Edge]:
+        """For whom a rank waits, and why."""
+        yield from self.pairs.get(rank, ())
+        for front in self.waits.get(rank, ()):
+            yield from front.edges(rank)
 
     def into(self, rank: int) -> list[Edge]:
-        """The edges of those who wait for a rank."""
-        return [edge for edges in self.edges.values() for edge in edges if edge.other == rank]
+        """The edges of those who wait for a rank; of those in one collective the first few hundred."""
+        if self._into is None:
+            self._into = self._reversed()
+        found: list[Edge] = []
+        for one in self._into.get(rank, ()):
+            if isinstance(one, Edge):
+                found.append(one)
+            else:
+                why = next(why for why, others in one.waited.items() if rank in others)
+                found += [Edge(w, rank, why, one.group, one.seq, one.op) for w in one.waiters[:_MOST_WAITERS] if w != rank]
+        return found
+
+    def _reversed(self) -> dict[int, list[Edge | Front]]:
+        found: dict[int, list[Edge | Front]] = {}
+        for edges in self.pairs.values():
+            for edge in edges:
+                found.setdefault(edge.other, []).append(edge)
+        for front in self.fronts.values():
+            for others in front.waited.values() if front.waiters else ():
+                for other in others:
+                    found.setdefault(other, []).append(front)
+        return found
+
+    def nexts(self, node: "Node") -> list["Node"]:
+        """Where the walk goes from a rank or from a front."""
+        if isinstance(node, int):
+            return [*sorted({edge.other for edge in self.pairs.get(node, ())}), *((f.group, f.seq) for f in self.waits.get(node, ()))]
+        return [other for others in self.fronts[node].waited.values() for other in others]
+
+
+Node = int | tuple[str, int]
 
 
 def build(case: Case) -> Graph:
     """Every rank's first pending operation, or the communication its stack shows, and whom that waits for."""
-    graph = Graph({}, {})
+    graph = Graph()
+    idle: list[int] | None = None
     for rank in case.seen:
         ops = case.waiting(rank)
-        edges = list(_op_edges(case, graph, rank, ops[0]) if ops else _stack_edges(case, rank))
-        if ops and not edges and rank not in graph.ahead:
-            # what stands behind the first operation waits for that; only where it waits for nobody may they be on streams
-            # of their own
-            others = (edge for op in ops[1:] for edge in _op_edges(case, graph, rank, op))
-            edges = [edge for edge in others if edge.why is Why.NOT_ENQUEUED]
-        if edges:
-            graph.edges[rank] = edges
+        if ops:
+            _wait_in(case, graph, rank, ops)
+        elif rank in case.stacks and case.stacks[rank].waits:
+            idle = _idle(case) if idle is None else idle
+            if edges := list(_stack_edges(case, rank, idle)):
+                graph.pairs[rank] = edges
     return graph
+
+
+def _wait_in(case: Case, graph: Graph, rank: int, ops: Sequence[Op]) -> None:
+    """Note what a rank with pending operations waits for.
+
+    What stands behind the first operation waits for that; only where it waits for nobody may they be on streams of their own.
+    The transfers of one coalesced launch are under way together.
+    """
+    first = ops[0]
+    if first.p2p:
+        together = [op for op in ops if op.p2p and op.batch == first.batch] if first.batch >= 0 else [first]
+        if pairs := [edge for op in together for edge in _p2p_edges(case, rank, op)]:
+            graph.pairs[rank] = pairs
+            return
+    elif _enter(graph, _front(case, graph, first), rank, first):
+        return
+    if rank in graph.ahead:
+        return
+    for op in ops[1:]:
+        if not op.p2p:
+            front = _front(case, graph, op)
+            missed = front.waited.get(Why.NOT_ENQUEUED, [])
+            graph.pairs.setdefault(rank, []).extend(Edge(rank, o, Why.NOT_ENQUEUED, op.group, op.seq, op.name) for o in missed)
+    if not graph.pairs.get(rank):
+        graph.pairs.pop(rank, None)
+
+
+def _enter(graph: Graph, front: Front, rank: int, op: Op) -> bool:
+    """Let a rank wait in a collective; whether it waits for anybody there."""
+    front.waiters.append(rank)
+    if front.passed and any(word in op.name for word in _SYNCHRONISES):
+        graph.ahead[rank] = op
+    if not any(front.waited.values()):
+        return False
+    graph.waits.setdefault(rank, []).append(front)
+    return True
 
 
 def sinks(graph: Graph, starts: Iterable[int]) -> list[int]:
     """The ranks reached from `starts` that wait for nobody."""
-    seen: set[int] = set()
-    line = list(starts)
-    found = set()
+    line: list[Node] = list(starts)
+    seen: set[Node] = set()
+    found: set[int] = set()
     while line:
-        rank = line.pop()
-        if rank in seen:
+        node = line.pop()
+        if node in seen:
             continue
-        seen.add(rank)
-        edges = graph.edges.get(rank)
-        if edges:
-            line.extend(edge.other for edge in edges)
-        else:
-            found.add(rank)
+        seen.add(node)
+        nexts = graph.nexts(node)
+        line.extend(nexts)
+        if not nexts and isinstance(node, int):
+            found.add(node)
     return sorted(found)
 
 
 def cycles(graph: Graph) -> list[list[int]]:
     """Sets of ranks that wait for each other and reach nobody outside (Tarjan's strongly connected components)."""
-    index: dict[int, int] = {}
-    low: dict[int, int] = {}
-    on_stack: set[int] = set()
-    stack: list[int] = []
-    found: list[list[int]] = []
-    for root in sorted(graph.edges):
+    index: dict[Node, int] = {}
+    low: dict[Node, int] = {}
+    on_stack: set[Node] = set()
+    stack: list[Node] = []
+    found: list[list[Node]] = []
+    for root in graph.waiters:
         if root in index:
             continue
-        work = [(root, iter(_others(graph, root)))]
+        work: list[tuple[Node, Iterator[Node]]] = [(root, iter(graph.nexts(root)))]
         index[root] = low[root] = len(index)
         stack.append(root)
         on_stack.add(root)
         while work:
-            rank, others = work[-1]
-            for other in others:
+            node, nexts = work[-1]
+            for other in nexts:
                 if other not in index:
                     index[other] = low[other] = len(index)
                     stack.append(other)
                     on_stack.add(other)
-                    work.append((other, iter(_others(graph, other))))
+                    work.append((other, iter(graph.nexts(other))))
                     break
                 if other in on_stack:
-                    low[rank] = min(low[rank], index[other])
+                    low[node] = min(low[node], index[other])
             else:
                 work.pop()
                 if work:
-                    low[work[-1][0]] = min(low[work[-1][0]], low[rank])
-                if low[rank] == index[rank]:
-                    found.append(_component(stack, on_stack, rank))
-    closed = [c for c in found if len(c) > 1 and all(o in c for r in c for o in _others(graph, r))]
-    return [sorted(c) for c in closed]
+                    low[work[-1][0]] = min(low[work[-1][0]], low[node])
+                if low[node] == index[node]:
+                    found.append(_component(stack, on_stack, node))
+    rings = (sorted(n for n in one if isinstance(n, int)) for one in found if len(one) > 1 and _closed(graph, one))
+    return [ring for ring in rings if len(ring) > 1]
 
 
-def _component(stack: list[int], on_stack: set[int], rank: int) -> list[int]:
+def _closed(graph: Graph, component: Sequence[Node]) -> bool:
+    inside = set(component)
+    return all(other in inside for node in component for other in graph.nexts(node))
+
+
+def _component(stack: list[Node], on_stack: set[Node], root: Node) -> list[Node]:
     component = []
     while True:
         top = stack.pop()
         on_stack.discard(top)
         component.append(top)
-        if top == rank:
+        if top == root:
             return component
 
 
-def _others(graph: Graph, rank: int) -> list[int]:
-    return sorted({edge.other for edge in graph.edges.get(rank, ())})
-
-
-def _op_edges(case: Case, graph: Graph, rank: int, op: Op) -> Iterator[Edge]:
-    return _p2p_edges(case, rank, op) if op.p2p else _collective_edges(case, graph, rank, op)
-
-
-def _collective_edges(case: Case, graph: Graph, rank: int, op: Op) -> Iterator[Edge]:
-    front = graph.fronts.get((op.group, op.seq))
-    if front is None:
-        front = graph.fronts[op.group, op.seq] = _front(case, op)
-    for why, others in front.waited.items():
-        for other in others:
-            if other != rank:
-                yield Edge(rank, other, why, op.group, op.seq, op.name)
-    if front.passed and any(word in op.name for word in _SYNCHRONISES):
-        graph.ahead[rank] = op
-
-
-def _front(case: Case, op: Op) -> Front:
+def _front(case: Case, graph: Graph, op: Op) -> Front:
     """Where the members of a collective's group stand to it; asked once for all that wait in it."""
-    front = Front({Why.ABSENT: [], Why.NOT_ENQUEUED: [], Why.BEHIND: []})
+    front = graph.fronts.get((op.group, op.seq))
+    if front is not None:
+        return front
+    front = Front(op.group, op.seq, op.name, {Why.ABSENT: [], Why.NOT_ENQUEUED: [], Why.BEHIND: []})
     for member in case.members.get(op.group, ()):
         reached = case.enqueued(member, op.group)
         if reached is None:
@@ -187,8 +263,7 @@ def _front(case: Case, op: Op) -> Front:
             first = case.pending(member)
             if first is not None and (first.group, first.seq) != (op.group, op.seq):
                 front.waited[Why.BEHIND].append(member)
-    # those who stand before it lead on to one cause; a few of them are as good as thousands
-    del front.waited[Why.BEHIND][_MOST_BEHIND:]
+    graph.fronts[op.group, op.seq] = front
     return front
 
 
@@ -201,21 +276,16 @@ def _p2p_edges(case: Case, rank: int, op: Op) -> Iterator[Edge]:
     if recording is None:
         yield Edge(rank, other, Why.ABSENT, op.group, op.seq, op.name)
         return
-    matching = [
-        o for o in recording.ops if o.group == op.group and o.p2p and o.peer == mine and o.sends is not op.sends
-    ]
-    waiting = [o for o in matching if not o.done]
+    waiting = recording.ring.transfers(op.group, mine, sends=not op.sends)
     if not waiting:
         yield Edge(rank, other, Why.NO_RECV if op.sends else Why.NO_SEND, op.group, op.seq, op.name)
-    elif case.pending(other) not in waiting:
+    elif (first := case.pending(other)) not in waiting and (first is None or first.batch < 0 or first.batch != waiting[0].batch):
         yield Edge(rank, other, Why.BEHIND, op.group, op.seq, op.name)
 
 
-def _stack_edges(case: Case, rank: int) -> Iterator[Edge]:
+def _stack_edges(case: Case, rank: int, idle: Sequence[int]) -> Iterator[Edge]:
     """Where the recorder holds nothing of it: gloo records no send and no receive, other libraries nothing at all."""
-    stack = case.stacks.get(rank)
-    if stack is None or not stack.waits:
-        return
+    stack = case.stacks[rank]
     if stack.doing in (Doing.SEND, Doing.RECV):
         why = Why.HOST_NO_RECV if stack.doing is Doing.SEND else Why.HOST_NO_SEND
         peer = _peer(case, rank)
@@ -223,11 +293,11 @@ def _stack_edges(case: Case, rank: int) -> Iterator[Edge]:
             if not _meets(case, rank, peer):
                 yield Edge(rank, peer, why, op=stack.doing.value)
             return
-        for other in _idle(case, rank):
+    else:
+        why = Why.NOT_THERE
+    for other in idle:
+        if other != rank:
             yield Edge(rank, other, why, op=stack.doing.value)
-        return
-    for other in _idle(case, rank):
-        yield Edge(rank, other, Why.NOT_THERE, op=stack.doing.value)
 
 
 def _peer(case: Case, rank: int) -> int | None:
@@ -245,11 +315,11 @@ def _meets(case: Case, rank: int, peer: int) -> bool:
     return {mine.doing, theirs.doing} == {Doing.SEND, Doing.RECV} and _peer(case, peer) == rank
 
 
-def _idle(case: Case, rank: int) -> list[int]:
+def _idle(case: Case) -> list[int]:
     """Ranks known to be in no communication."""
     return [
-        other
-        for other in case.expected
-        if other != rank and case.pending(other) is None and (other in case.stacks or other in case.processes)
-        and not (other in case.stacks and case.stacks[other].waits)
+        rank
+        for rank in case.expected
+        if case.pending(rank) is None and (rank in case.stacks or rank in case.processes)
+        and not (rank in case.stacks and case.stacks[rank].waits)
     ]  # fmt: skip

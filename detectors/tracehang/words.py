@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from detectors.tracehang.case import Case
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _MOST_GROUPS = 200
 _MOST_EDGES = 400
+_MOST_OTHERS = 64
 _MOST_CHAIN = 12
 
 _STATES = {
@@ -148,16 +150,12 @@ def chain(case: Case, graph: Graph, blamed: Sequence[int]) -> list[str]:
 
 def _road(graph: Graph, rank: int) -> list[Edge]:
     """Edges from the rank farthest away (by hops) to `rank`, in walking order."""
-    towards: dict[int, list[Edge]] = {}
-    for edges_of in graph.edges.values():
-        for edge in edges_of:
-            towards.setdefault(edge.other, []).append(edge)
     hop: dict[int, Edge] = {}
     line = deque([rank])
     last = rank
     while line:
         last = line.popleft()
-        for edge in sorted(towards.get(last, ()), key=lambda e: e.waiter):
+        for edge in sorted(graph.into(last), key=lambda e: e.waiter):
             if edge.waiter != rank and edge.waiter not in hop:
                 hop[edge.waiter] = edge
                 line.append(edge.waiter)
@@ -183,7 +181,7 @@ def first_stuck(case: Case, graph: Graph, blame: "Blame | None") -> Json:
         return None
     waiting: list[Json] = [
         r for r in case.seen
-        if any(e.group == group and e.seq == seq and e.op == op for e in graph.edges.get(r, ()))
+        if any(e.group == group and e.seq == seq and e.op == op for e in graph.pairs.get(r, ()))
         or any((o.group, o.seq) == (group, seq) and not o.p2p for o in case.waiting(r))
     ]  # fmt: skip
     return {"group": group, "desc": case.descriptions.get(group, ""), "op": op, "seq": seq, "waiting": waiting}
@@ -204,10 +202,9 @@ def groups(case: Case) -> list[Json]:
 def edges(graph: Graph) -> list[Json]:
     """The wait-for graph, as rows {rank, for, why}."""
     rows: list[Json] = []
-    for rank, edges_of in sorted(graph.edges.items()):
-        rows.append(
-            {"rank": rank, "for": list[Json](sorted({e.other for e in edges_of})), "why": edges_of[0].why.value}
-        )
-        if len(rows) >= _MOST_EDGES:
-            break
+    for rank in graph.waiters[:_MOST_EDGES]:
+        first = next(iter(graph.edges(rank)), None)
+        others = islice(graph.edges(rank), _MOST_OTHERS)
+        if first is not None:
+            rows.append({"rank": rank, "for": list[Json](sorted({e.other for e in others})), "why": first.why.value})
     return rows

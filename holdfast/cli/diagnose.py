@@ -72,6 +72,7 @@ def hang(
     paths: Paths,
     world_size: Annotated[int, typer.Option("--world-size", help="ranks there should be; 0: as the dumps say")] = 0,
     graph: Annotated[str, typer.Option("--graph", help="write the wait-for graph to this SVG file")] = "",
+    processes: Annotated[int, typer.Option("--processes", min=1, max=16, help="that read files beside each other")] = 1,
     format: Format = "",
     exit_code: ExitCode = False,
 ) -> None:
@@ -79,7 +80,7 @@ def hang(
 
     Example: holdfast diagnose hang ./dumps
     """
-    options = {"world_size": str(world_size)} if world_size else {}
+    options = {"processes": str(processes)} | ({"world_size": str(world_size)} if world_size else {})
     _run("hang", paths, options | ({"graph": graph} if graph else {}), format, exit_code)
 
 

@@ -1,0 +1,343 @@
+"""The records of one rank's recorder as columns: a table of numbers, with each name written once.
+
+A job of thousands of ranks has millions of records. Nothing is done per record here that is not one call for a whole column.
+"""
+
+import re
+import reprlib
+from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+import msgspec
+import numpy as np
+
+# Of each group only the tail of what has completed matters to a hang; a wrapped ring holds no more of it anyway.
+TAIL = 512
+MOST_NAMES = 20_000
+_MOST_FRAMES = 3
+
+ROW = np.dtype([
+    ("order", "<i8"), ("created_ns", "<i8"), ("seq", "<i4"), ("batch", "<i4"), ("peer", "<i4"), ("group", "<i2"), ("name", "<i2"),
+    ("sends", "?"), ("done", "?"), ("started", "?"),
+])  # fmt: skip
+
+_P2P = re.compile(r"(send|recv) (\d{1,7})(?:->|<-)(\d{1,7})")
+_COALESCED = ":coalesced"
+_NUMBER_MOST = 2**31 - 1
+_NEWEST = 64
+_TIMES = ("time_created_ns", "time_discovered_started_ns", "time_discovered_completed_ns")
+
+_SHORT = reprlib.Repr()  # its bounds are arguments from Python 3.12 on
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxtuple, _SHORT.maxstring = 4, 64, 64, 64
+
+Entries = Sequence[Mapping[str, Any]]
+
+
+class Op(msgspec.Struct, frozen=True, gc=False):
+    """One operation of one group.
+
+    order: the record's number in this process; seq: the group's collective number, for p2p that of its p2p numbering
+    peer: group-local rank of the other side, -1 for a collective; sends: whether a p2p is a send
+    started: its kernel has begun, where the recorder's timing is on; False says nothing
+    batch: number of the coalesced launch it is part of, -1 none; frames: where the program called it, innermost first
+    """
+
+    order: int
+    group: str
+    seq: int
+    name: str
+    done: bool
+    shape: str = ""
+    peer: int = -1
+    sends: bool = False
+    started: bool = False
+    batch: int = -1
+    created_ns: int = 0
+    frames: tuple[str, ...] = ()
+
+    @property
+    def p2p(self) -> bool:
+        return self.peer >= 0
+
+
+class Ring(msgspec.Struct, kw_only=True):
+    """rows: bytes of a table of `ROW`, in recorded order; shapes, frames: by row, of those that have not completed."""
+
+    rows: bytes = b""
+    groups: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    shapes: dict[int, str] = {}
+    frames: dict[int, tuple[str, ...]] = {}
+
+    @property
+    def table(self) -> np.ndarray:
+        return np.frombuffer(self.rows, dtype=ROW)
+
+    def __len__(self) -> int:
+        return len(self.rows) // ROW.itemsize
+
+    def at(self, row: int) -> Op:
+        """One row as an operation."""
+        order, created_ns, seq, batch, peer, group, name, sends, done, started = self.table[row].item()
+        return Op(
+            order=order, group=self.groups[group], seq=seq, name=self.names[name], done=done, shape=self.shapes.get(row, ""), peer=peer,
+            sends=sends, started=started, batch=batch, created_ns=created_ns, frames=self.frames.get(row, ()),
+        )  # fmt: skip
+
+    def __iter__(self) -> Iterator[Op]:
+        return map(self.at, range(len(self)))
+
+    def fronts(self) -> list[Op]:
+        """The first operation of each group (of each pair, for p2p) that has not completed, in recorded order."""
+        table, firsts = self.table, dict[tuple[int, int, bool], int]()
+        for row in np.flatnonzero(~table["done"]).tolist():
+            one = table[row]
+            firsts.setdefault((int(one["group"]), int(one["peer"]), bool(one["sends"])), row)
+        return [self.at(row) for row in firsts.values()]
+
+    def find(self, group: str, seq: int) -> Op | None:
+        """A collective by its group's number; None where the ring does not hold it."""
+        if group not in self.groups:
+            return None
+        table = self.table
+        rows = np.flatnonzero((table["seq"] == seq) & (table["group"] == self.groups.index(group)) & (table["peer"] < 0))
+        return self.at(int(rows[-1])) if len(rows) else None
+
+    def newest(self) -> dict[str, tuple[int, int]]:
+        """Of each group the highest collective number recorded, and the highest that has completed; -1 none."""
+        table = self.table
+        reached = np.full((2, len(self.groups)), -1, dtype=np.int64)
+        collective = table["peer"] < 0
+        for n, rows in enumerate((collective, collective & table["done"])):
+            np.maximum.at(reached[n], table["group"][rows], table["seq"][rows])
+        return {group: (int(reached[0, n]), int(reached[1, n])) for n, group in enumerate(self.groups)}
+
+    def transferring(self) -> set[str]:
+        """The groups with p2p operations."""
+        table = self.table
+        return {self.groups[n] for n in np.unique(table["group"][table["peer"] >= 0]).tolist()}
+
+    def transfers(self, group: str, peer: int, *, sends: bool) -> list[Op]:
+        """The p2p operations with one peer in one direction that have not completed."""
+        if group not in self.groups:
+            return []
+        table = self.table
+        mine = (table["peer"] == peer) & (table["group"] == self.groups.index(group)) & (table["sends"] == sends) & ~table["done"]
+        return [self.at(row) for row in np.flatnonzero(mine).tolist()]
+
+
+def read_ring(entries: Entries) -> tuple[Ring, int, int, dict[str, tuple[str, str]]]:
+    """Records as a recorder writes them -> their table, the highest record number, the latest time in them (Unix ns, 0 unknown),
+    and of each group its process-local id and description.
+
+    raises TypeError, ValueError, KeyError, OverflowError: a field is not of its kind
+    """  # fmt: skip
+    if not entries:
+        return Ring(), -1, 0, {}
+    columns = _Columns(entries)
+    order = columns.order()
+    groups, group = _numbered(columns.groups(), 32_000)
+    names, name = _numbered(columns.texts("profiling_name"), MOST_NAMES)
+    table = np.zeros(len(entries), dtype=ROW)
+    table["order"], table["group"], table["name"] = order, group, name
+    p2p = [_P2P.search(one) for one in names]
+    table["peer"] = np.array([int(found.group(3)) if found else -1 for found in p2p], dtype=np.int64)[name]
+    table["sends"] = np.array([found is not None and found.group(1) == "send" for found in p2p], dtype=bool)[name]
+    collective = transfer = columns.numbers("collective_seq_id", "seq_id")
+    closes = np.array([one.endswith(_COALESCED) for one in names], dtype=bool)
+    if any(p2p) or closes.any():
+        transfer = columns.numbers("p2p_seq_id", "seq_id")
+    table["seq"], table["batch"] = np.where(table["peer"] >= 0, transfer, collective), -1
+    gloo = np.array([one.startswith("gloo:") for one in names], dtype=bool)[name]
+    done = columns.done(gloo)
+    keep = np.ones(len(table), dtype=bool)
+    if closes.any():
+        transfers = columns.facts("is_p2p")
+        keep = _close_batches(table, done, closes[name], group, collective, transfer) & ~(closes[name] & transfers)
+    table["done"] = done
+    _follow_stream(table, gloo)
+    keep &= _tail(table)
+    columns.note_times(table)
+    described = {one: columns.described(int(np.argmax(group == n))) for n, one in enumerate(groups)}
+    return _ring(table, keep, groups, names, entries), int(order.max()), columns.latest_ns(), described
+
+
+class _Columns:
+    """The records' fields, a column each; every value is looked at for its type, because whoever wrote the file chose it."""
+
+    def __init__(self, entries: Entries) -> None:
+        if set(map(type, entries)) != {dict}:
+            raise TypeError("a record is not a table of fields")
+        self.entries = entries
+
+    def column(self, key: str) -> list[Any]:
+        try:
+            return list(map(itemgetter(key), self.entries))
+        except KeyError:
+            return [entry.get(key) for entry in self.entries]
+
+    def order(self) -> np.ndarray:
+        """Record numbers; they count up by one in a recorder's own dump, which the two ends show."""
+        first, last = (text(self.entries[n].get("record_id")) for n in (0, -1))
+        if first.isdigit() and last.isdigit() and int(last) - int(first) == len(self.entries) - 1 and int(last) < 2**62:
+            return np.arange(int(first), int(last) + 1, dtype=np.int64)
+        column = self.column("record_id")
+        return self._whole([n if one is None else one for n, one in enumerate(column)], "record_id")
+
+    def numbers(self, key: str, alias: str) -> np.ndarray:
+        """Sequence numbers, -1 where absent. alias: the name that old versions give it."""
+        column = self.column(key)
+        if set(map(type, column)) != {int}:
+            column = [one if one is not None else other if other is not None else -1
+                      for one, other in zip(column, self.column(alias), strict=True)]  # fmt: skip
+        found: np.ndarray = np.clip(self._whole(column, key), -1, _NUMBER_MOST)
+        return found
+
+    def _whole(self, column: list[Any], key: str) -> np.ndarray:
+        if set(map(type, column)) != {int}:
+            raise TypeError(f"{key} is not a whole number")
+        return np.array(column, dtype=np.int64)
+
+    def facts(self, key: str) -> np.ndarray:
+        return np.array([one is True for one in self.column(key)], dtype=bool)
+
+    def done(self, gloo: np.ndarray) -> np.ndarray:
+        """Which have completed: by state, and where that is none, by the time.
+
+        `retired` alone is no end: the watchdog retires what has timed out too; gloo's state never leaves `scheduled`.
+        """
+        found = np.array([one == "completed" for one in _texts(self.column("state"))], dtype=bool)
+        for row in np.flatnonzero(~found)[-4 * TAIL :].tolist():
+            found[row] = bool(self._time(row, "time_discovered_completed_ns"))
+        if gloo.any():
+            found |= gloo & self.facts("retired")
+        return found
+
+    def note_times(self, table: np.ndarray) -> None:
+        """When those that have not completed were called, and whether their kernels have begun."""
+        table["started"] = table["done"]
+        for row in np.flatnonzero(~table["done"])[: 4 * TAIL].tolist():
+            began = self.entries[row].get("state") == "started" or self._time(row, "time_discovered_started_ns") > 0
+            table["started"][row], table["created_ns"][row] = began, self._time(row, "time_created_ns")
+
+    def latest_ns(self) -> int:
+        """The newest time among the newest records."""
+        newest = range(max(0, len(self.entries) - _NEWEST), len(self.entries))
+        return max(self._time(row, key) for row in newest for key in _TIMES)
+
+    def _time(self, row: int, key: str) -> int:
+        value = self.entries[row].get(key)
+        return value if type(value) is int and 0 < value < 2**62 else 0
+
+    def texts(self, key: str) -> list[str]:
+        return _texts(self.column(key))
+
+    def groups(self) -> list[str]:
+        """The name of each record's group; its process-local id where there is none, as old versions write."""
+        column = self.column("process_group")
+        if not set(map(type, column)) - {tuple, list} and all(column):
+            return _texts(list(map(itemgetter(0), column)))
+        local = self.column("pg_id")
+        return _texts([one[0] if isinstance(one, tuple | list) and one else n for one, n in zip(column, local, strict=True)])
+
+    def described(self, row: int) -> tuple[str, str]:
+        """Process-local id and description of the group of one record."""
+        entry = self.entries[row]
+        named = entry.get("process_group")
+        desc = named[1] if isinstance(named, list | tuple) and len(named) > 1 else ""
+        return text(entry.get("pg_id")), text(desc)
+
+
+def text(value: Any) -> str:
+    """A name or a number as text; anything deeper is none: written out in full a few shared tuples can fill all memory."""
+    if type(value) is str and len(value) <= 1000:
+        return value
+    return str(value)[:1000] if isinstance(value, str | int) else ""
+
+
+def _texts(column: list[Any]) -> list[str]:
+    return column if set(map(type, column)) == {str} and len(max(column, key=len)) <= 1000 else list(map(text, column))
+
+
+def _numbered(column: list[str], most: int) -> tuple[tuple[str, ...], np.ndarray]:
+    """Each text once, and which of them each record has."""
+    known: dict[str, int] = {}
+    numbers = np.array([known.setdefault(one, len(known)) for one in column], dtype=np.int64)
+    if len(known) > most:
+        raise ValueError(f"over {most} different names")
+    return tuple(known), numbers
+
+
+def _close_batches(
+    table: np.ndarray, done: np.ndarray, closes: np.ndarray, group: np.ndarray, collective: np.ndarray, transfer: np.ndarray
+) -> np.ndarray:
+    """Give the parts of coalesced launches the state of the record that closes them: they have none of their own.
+
+    A part and its close carry the same two numbers. Returns which rows are operations: a close is one only where no part of it
+    is in the ring and it is a collective.
+    """
+    closed = {(group[n], collective[n], transfer[n]): n for n in np.flatnonzero(closes).tolist()}
+    open_parts = np.flatnonzero(~done & ~closes)
+    with_parts = set()
+    for n in open_parts.tolist():
+        close = closed.get((group[n], collective[n], transfer[n]), -1)
+        if close > n:
+            with_parts.add(close)
+            done[n] = done[close]
+            table["batch"][n] = min(int(table["order"][close]), _NUMBER_MOST)
+    alone = [n not in with_parts and not _has_part(n, group, collective, transfer) for n in np.flatnonzero(closes).tolist()]
+    keep = ~closes
+    keep[np.flatnonzero(closes)[np.array(alone, dtype=bool)]] = True
+    return keep
+
+
+def _has_part(close: int, *numbers: np.ndarray) -> bool:
+    """Whether the record before a close is a part of it."""
+    return close > 0 and all(column[close] == column[close - 1] for column in numbers)
+
+
+def _follow_stream(table: np.ndarray, gloo: np.ndarray) -> None:
+    """What a later collective of the same group has overtaken is done: NCCL runs a communicator's collectives in order."""
+    ordered = (table["peer"] < 0) & ~gloo
+    finished = ordered & table["done"]
+    top = np.full(int(table["group"].max()) + 1, -1, dtype=np.int64)
+    np.maximum.at(top, table["group"][finished], table["seq"][finished])
+    table["done"] |= ordered & (table["seq"] <= top[table["group"]])
+
+
+def _tail(table: np.ndarray) -> np.ndarray:
+    """Which rows to keep: all that have not completed, and of each group the newest of the rest."""
+    if len(table) <= TAIL:
+        return np.ones(len(table), dtype=bool)
+    grouped = np.argsort(table["group"], kind="stable")
+    sizes = np.bincount(table["group"])
+    from_end = np.empty(len(table), dtype=np.int64)
+    from_end[grouped] = np.repeat(np.cumsum(sizes), sizes) - np.arange(len(table))
+    kept: np.ndarray = ~table["done"] | (from_end <= TAIL)
+    return kept
+
+
+def _ring(table: np.ndarray, keep: np.ndarray, groups: tuple[str, ...], names: tuple[str, ...], entries: Entries) -> Ring:
+    rows = np.flatnonzero(keep)
+    rows = rows[np.argsort(table["order"][rows], kind="stable")]
+    kept = table[rows]
+    waiting = np.flatnonzero(~kept["done"])[: 4 * TAIL].tolist()
+    shapes = {n: _shape(entries[int(rows[n])]) for n in waiting}
+    frames = {n: called for n in waiting[:TAIL] if (called := _frames(entries[int(rows[n])].get("frames")))}
+    return Ring(rows=kept.tobytes(), groups=groups, names=names, shapes=shapes, frames=frames)
+
+
+def _shape(entry: Mapping[str, Any]) -> str:
+    """Types and sizes as text."""
+    parts = (entry.get(name) for name in ("input_dtypes", "input_sizes", "output_dtypes", "output_sizes"))
+    put, sizes, got, out = map(_SHORT.repr, parts)
+    return f"{put}{sizes}->{got}{out}"
+
+
+def _frames(frames: Any) -> tuple[str, ...]:
+    """The innermost frames of the program itself, as a person would read them."""
+    if not isinstance(frames, list):
+        return ()
+    own = [f for f in frames[:64] if isinstance(f, dict) and "/torch/" not in text(f.get("filename")) and text(f.get("filename"))]
+    return tuple(f"{text(f.get('name'))} ({text(f.get('filename')).rsplit('/', 1)[-1]}:{text(f.get('line'))})" for f in own[:_MOST_FRAMES])
