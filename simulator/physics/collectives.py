@@ -7,6 +7,8 @@ rings, trees and their steps; NCCL's own cost model (src/graph/tuning.cc) for it
 from math import log2
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from simulator.physics.devices import DeviceKind
 from simulator.physics.fabric import Fabric, Group, Tier, hop_s, network_rate
 from simulator.physics.tables import PhysicsError
@@ -95,9 +97,7 @@ def _tree(_: int, size_bytes: float, group: Group, device: DeviceKind, fabric: F
 def _hierarchical(rounds: int, size_bytes: float, group: Group, device: DeviceKind, fabric: Fabric) -> Cost:
     """Within the node, then each rail its part between nodes, then within the node again."""
     inner = Group(size=group.per_node, per_node=group.per_node)
-    outer = Group(
-        size=group.nodes, tier=group.tier, sharing=group.sharing, crossing=group.crossing, leaves=group.leaves,
-    )  # fmt: skip
+    outer = replace(group, size=group.nodes, per_node=1)
     cost = Cost()
     if inner.size > 1:
         cost = _ring(rounds, size_bytes, inner, device, fabric)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from msgspec.structs import replace
 
 from simulator.physics.collectives import Cost, collective, send
 from simulator.physics.devices import DeviceKind
@@ -154,9 +155,7 @@ def _replicas(job: Job, group: Group, dense: float, experts: float) -> tuple[Cos
         return Cost(), Cost(), 1.0
     stretch = network_stretch(layout.pp * layout.tp, software)
     among = max(1, group.size // layout.ep)
-    fewer = group if among == group.size else Group(
-        size=among, per_node=max(1, min(group.per_node, among)), tier=group.tier, crossing=group.crossing, leaves=group.leaves,
-    )  # fmt: skip
+    fewer = replace(group, size=among, per_node=max(1, min(group.per_node, among)))
     costs, count = [], 0.0
     for op, width in (("reduce_scatter", layout.gradient_bytes), ("all_gather", _WEIGHT_BYTES)):
         whole = Cost()

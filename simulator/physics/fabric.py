@@ -29,7 +29,7 @@ class Fabric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     the NIC's rate without oversubscription at any tier: 32 ports down and 32 up, so 32 nodes a set of leaves, and 32
     leaves (four sets of eight rails, 128 nodes, 1,024 devices) a pod. MegaScale (arXiv:2402.15627, section 3.6) and
     Alibaba HPN (SIGCOMM'24) describe larger switches in the same pattern.
-    leaf_over, pod_over: oversubscription of what leaves a leaf and a pod, 1.0 is none; uplinks: of one leaf
+    leaf_over, pod_over: oversubscription of what leaves a leaf and a pod, 1.0 is none
     scale_up_share, network_share: of the line rate that large collectives reach. 235 of 300 GB/s is what NCCL's own cost
     model caps A100s at (src/graph/tuning.cc, v2.12); 95 % of the NIC's rate is what Baidu reports with load balancing
     launch_s, node_hop_s, nic_hop_s: per operation and step, NCCL's own constants of the ring (same file, Simple protocol)
@@ -42,7 +42,6 @@ class Fabric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     pod_nodes: int = 128
     leaf_over: float = 1.0
     pod_over: float = 1.0
-    uplinks: int = 32
     scale_up_share: float = 0.78
     network_share: float = 0.95
     launch_s: float = 8.4e-6
@@ -57,7 +56,8 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     """What timing needs to know of a process group.
 
     size: ranks; per_node: the most of them in one node; tier: the highest it crosses
-    sharing: how many groups of its kind send through the same NIC at once; crossing: share of leaf uplinks they fill
+    sharing: how many groups send through the same NIC at once; crossing, leaving: share of the job's NICs that send out of
+    their leaf and out of their pod when all groups of this kind are at it; leaves: sets of leaves the job stands on
     """
 
     size: int
@@ -65,6 +65,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     tier: Tier = Tier.NODE
     sharing: float = 1.0
     crossing: float = 0.0
+    leaving: float = 0.0
     leaves: int = 1
 
     @property
@@ -85,41 +86,50 @@ def group_of(groups: np.ndarray, slots: np.ndarray, fabric: Fabric) -> Group:
     """The widest of a job's groups of one kind, which sets the pace of all.
 
     groups: ranks, shape (groups, size); slots: place in the cluster of each node of the job, shape (nodes,)
-    A ring visits the nodes in order, so it leaves each set of leaves once: what fills the uplinks is one flow per group
-    and leaf, not one per member.
+    A ring visits its members in rank order, so what leaves a leaf is one flow for each neighbour that stands below another:
+    few where ranks are placed in order, nearly all where they are scattered.
     """
     size = groups.shape[1]
     if size == 1:
         return Group(size=1, tier=Tier.DEVICE)
     where = slots[groups // DEVICES_PER_NODE]
-    tier = Tier(int(tier_of(where, fabric).max()))
-    widest = where[int(tier_of(where, fabric).argmax())]
-    per_node = int(np.unique(widest, return_counts=True)[1].max())
-    leaves = len(np.unique(widest // fabric.leaf_nodes))
-    rails = max(1, len(groups) * leaves // max(1, len(np.unique(slots // fabric.leaf_nodes))))
-    crossing = rails / (DEVICES_PER_NODE * fabric.uplinks) if tier >= Tier.POD else 0.0
-    return Group(size=size, per_node=per_node, tier=tier, crossing=min(1.0, crossing), leaves=leaves)
+    tiers = tier_of(where, fabric)
+    widest = where[int(tiers.argmax())]
+    nics = len(slots) * DEVICES_PER_NODE
+    out = [
+        min(1.0, float((where // width != np.roll(where, 1, axis=1) // width).sum()) * _per_node(widest) / nics)
+        for width in (fabric.leaf_nodes, fabric.pod_nodes)
+    ]
+    leaves = len(np.unique(slots // fabric.leaf_nodes))
+    return Group(
+        size=size, per_node=_per_node(widest), tier=Tier(int(tiers.max())), crossing=out[0], leaving=out[1], leaves=leaves,
+    )  # fmt: skip
+
+
+def _per_node(nodes: np.ndarray) -> int:
+    """The most members of a group in one node."""
+    return int(np.unique(nodes, return_counts=True)[1].max())
 
 
 def collision(group: Group, fabric: Fabric) -> float:
     """How much slower than its line the fullest uplink makes a group, at least 1.
 
-    Each NIC's traffic is cut into `flows` that are hashed onto uplinks: n balls in m bins. With a mean of c balls a bin
+    Each NIC's traffic is cut into `flows` that are hashed onto uplinks: balls into m bins. With a mean of c balls a bin
     the fullest holds about c + sqrt(2 c ln m) (Raab and Steger, Balls into Bins, RANDOM'98), so the price grows with the
     number of uplinks, that is with scale, and with how full they are; load balancing takes its share of the second term.
     """
-    if group.tier < Tier.POD or group.crossing <= 0.0:
-        return 1.0
-    mean = group.crossing * fabric.flows
-    bins = DEVICES_PER_NODE * fabric.uplinks * group.leaves
-    fullest = mean + (1.0 - fabric.balanced) * float(np.sqrt(2.0 * mean * np.log(bins)))
-    return max(1.0, fullest / fabric.flows)
+    worst = 1.0
+    for out, over in ((group.crossing, fabric.leaf_over), (group.leaving, fabric.leaf_over * fabric.pod_over)):
+        mean = out * over  # of an uplink's rate
+        bins = DEVICES_PER_NODE * fabric.leaf_nodes / over * group.leaves
+        uneven = (1.0 - fabric.balanced) * float(np.sqrt(2.0 * mean * np.log(bins) / fabric.flows))
+        worst = max(worst, mean + uneven)
+    return worst
 
 
 def network_rate(group: Group, device: DeviceKind, fabric: Fabric) -> float:
     """Bytes per second that one device of a group gets through the network, one direction."""
-    over = (fabric.leaf_over if group.tier >= Tier.POD else 1.0) * (fabric.pod_over if group.tier >= Tier.CLUSTER else 1.0)
-    return device.network_bytes_per_s * fabric.network_share / (group.sharing * over * collision(group, fabric))
+    return device.network_bytes_per_s * fabric.network_share / (group.sharing * collision(group, fabric))
 
 
 def hop_s(group: Group, fabric: Fabric) -> float:

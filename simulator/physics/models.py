@@ -7,8 +7,8 @@ import msgspec
 
 from simulator.physics.tables import PhysicsError, pick, rows_of
 
-RECOMPUTE = {"none": 0.0, "full": 1.0}
-"""How much of a forward pass is done again in the backward pass."""
+RECOMPUTE = {"none": 0.0, "selective": 0.02, "full": 1.0}
+"""How much of a forward pass is done again in the backward pass. Selective: norms and the gated product, which are cheap."""
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -118,12 +118,13 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Fused attention keeps no scores. Counted after Korthikanti et al., Reducing Activation Recomputation in Large
         Transformer Models, arXiv:2205.05198, with grouped queries and gated blocks written out.
         """
-        if again_of(recompute):
+        if again_of(recompute) >= 1.0:
             return 2.0 * self.hidden
         queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
         width = self.ffn if not self.is_sparse(layer) else (self.experts_active + self.experts_shared) * self.expert_ffn
         copies = self.experts_active if self.is_sparse(layer) else 1
-        return 2.0 * ((3 + copies) * self.hidden + 2 * queries + 2 * keys + (3 if self.gated else 2) * width)
+        norms, inner = (3 + copies, 3 if self.gated else 2) if recompute == "none" else (1 + copies, 2 if self.gated else 1)
+        return 2.0 * (norms * self.hidden + 2 * queries + 2 * keys + inner * width)
 
 
 def again_of(recompute: str) -> float:
