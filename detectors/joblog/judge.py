@@ -1,32 +1,33 @@
 """Tells root, victim, cascade and tear-down apart, and says what ended a job and who is to blame."""
 
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from detectors.joblog.blame import blamed, culprit, device_in
+from detectors.joblog.clocks import aligned, filled, last_step_at, year_of
 from detectors.joblog.errorfile import Failure
 from detectors.joblog.marks import Mark, Step
+from detectors.joblog.places import Places
+from detectors.joblog.stalls import suspects
 from holdfast.faults import Action, Fault, Judgement, Symptom
 from holdfast.topology import Kind
 from holdfast.verdict import Culprit
 
 # A machine's word explains what follows it; it may have been written long before the job noticed.
-_MACHINE_DEPTH = 80
+MACHINE_DEPTH = 80
 _SPECIFIC_DEPTH = 40
-_AFTER_S = 120.0
-_BEFORE_S = 3600.0
+_AFTER_S, _BEFORE_S = 120.0, 3600.0
 _MEMORY_S = 172_800.0  # an uncorrectable error of the last two days explains a device that is out of memory now
-_PCI = re.compile(r"\b((?:[0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[0-9a-fA-F]{2}(?:\.[0-7])?)\b")
-_PEER = re.compile(r"(?:peer|remotePeer|from|remote) \[?([\w.-]{1,128}?)(?:<\d{1,5}>|:\d{1,5}|\])")
-_QUEUED = re.compile(
-    r"last enqueued(?: NCCL)? work: (-?\d{1,12}).{0,80}?last completed(?: NCCL)? work: (-?\d{1,12})", re.IGNORECASE
-)
+_TOGETHER_S = 60.0
+_PASSED_S = 1.0
+_GOES_ON = 10  # lines after which an output did not end where it failed
+_OUTSIDE = frozenset({"slurm.cancelled", "signal.interrupt", "signal.hangup", "signal.terminated"})
+_DEVICE_FAULTS = frozenset({Fault.GPU_MEM, Fault.GPU_HW, Fault.NVLINK})
 
 
 class Judged(msgspec.Struct, kw_only=True):
-    """What ended the job. domain: a word of the contract; cascade: how many lines only followed."""
+    """What ended the job. domain: a word of the contract; cascade: how many lines only followed; rank: -1 unknown."""
 
     judgement: Judgement
     symptom: Symptom = Symptom.NONE
@@ -40,69 +41,117 @@ class Judged(msgspec.Struct, kw_only=True):
     missing: list[str] = []
     suspects: list[str] = []
     others: list[Mark] = []
+    rank: int = -1
 
 
-def judge(
-    marks: Sequence[Mark], *, steps: Mapping[str, Sequence[Step]], failures: Sequence[Failure] = (), nodes: int = 0
-) -> Judged:
-    """Judge the marks of one job.
+class Case(msgspec.Struct, kw_only=True):
+    """What is known beside the marks.
 
-    steps: file -> numbers of its last step lines, so that what the job survived is not its end
-    failures: the launcher's own list; nodes: how many nodes were heard
+    steps: file -> its last step lines, so that what the job survived is not its end; ended: files that say it is done
+    failures: the launcher's own list; nodes: how many were heard; places: where ranks sit
+    ahead: file -> seconds by which its clock is ahead; history: what nodes had told before this job's attempt
+    lengths: file -> number of its last line
     """
-    live = [mark for mark in marks if not _survived(mark, steps)]
+
+    steps: Mapping[str, Sequence[Step]] = {}
+    ended: Mapping[str, int] = {}
+    failures: Sequence[Failure] = ()
+    nodes: int = 0
+    places: Places = msgspec.field(default_factory=Places)
+    ahead: Mapping[str, float] = {}
+    history: Sequence[Mark] = ()
+    lengths: Mapping[str, int] = {}
+
+
+def judge(marks: Sequence[Mark], case: Case) -> Judged:
+    """Judge the marks of one job."""
+    year = year_of(marks, case.steps)
+    passed_at = last_step_at(case.steps, case.ahead, year)
+    dated = aligned(marks, case.ahead, year)
+    live = filled([mark for mark in dated if not _survived(mark, case, passed_at)])
     roots = [mark for mark in live if mark.meaning.role == "root"]
     victims = [mark for mark in live if mark.meaning.role == "victim"]
     cascade = sum(mark.count for mark in live if mark.meaning.role in ("cascade", "teardown", "victim"))
     strong = [mark for mark in roots if not mark.meaning.weak and mark.meaning.depth >= _SPECIFIC_DEPTH]
+    sudden = [m for m in roots if m.meaning.cause == "killed" and victims and _comes_before(m, victims)]
+    if case.ended and not victims and all(mark.meaning.depth >= MACHINE_DEPTH or mark.meaning.weak for mark in roots):
+        strong, roots = [], [mark for mark in roots if mark.meaning.id in _OUTSIDE]  # it was done all the same
     if strong:
-        return _of_root(_first(strong, live), strong, cascade, failures, nodes)
-    if victims:
+        # a rank that was stopped from outside says so before anybody suffers from it
+        stopped = [m for m in roots if m.meaning.id in _OUTSIDE and _comes_before(m, [o for o in strong if o is not m])]
+        return _of_root(_first([*strong, *stopped], live, case, stopped), strong, cascade, case)
+    if victims and not sudden:
         return _of_hang(victims, live, cascade)
     generic = [mark for mark in roots if not mark.meaning.weak]
     if generic:
-        return _of_root(_first(generic, live), generic, cascade, failures, nodes)
-    failed = _of_failures(failures, cascade)
+        return _of_root(_first(generic, live, case), generic, cascade, case)
+    failed = _of_failures(case.failures, cascade)
     if failed is not None and not any(mark.meaning.weak for mark in roots):
         return failed
     if roots:
-        return _of_root(_first(roots, live), roots, cascade, failures, nodes)
+        return _of_root(_first(roots, live, case), roots, cascade, case)
     if cascade:
         return _of_cascade([mark for mark in live if mark.meaning.role == "cascade"], cascade)
     return Judged(judgement=Judgement.HEALTHY)
 
 
-def _survived(mark: Mark, steps: Mapping[str, Sequence[Step]]) -> bool:
-    """Whether the same output went on stepping: at least three steps after the line. A machine's word is kept."""
-    last = steps.get(mark.file, ())
-    return mark.meaning.depth < _MACHINE_DEPTH and len(last) >= 3 and last[-3].line > mark.last_line
+def _survived(mark: Mark, case: Case, passed_at: float) -> bool:
+    """Whether the job went on stepping: three steps after the line, in its output or by the clock. A machine's word is kept."""
+    if mark.meaning.depth >= MACHINE_DEPTH:
+        return False
+    last = case.steps.get(mark.file, ())
+    if len(last) >= 3:
+        return last[-3].line > mark.last_line
+    went_on = case.lengths.get(mark.file, 0) >= mark.last_line + _GOES_ON
+    return went_on and mark.count == 1 and 0.0 < mark.at < passed_at - _PASSED_S
 
 
-def _first(roots: Sequence[Mark], live: Sequence[Mark]) -> Mark:
+def _first(roots: Sequence[Mark], live: Sequence[Mark], case: Case, stopped: Sequence[Mark] = ()) -> Mark:
+    """The root that explains the others: a machine's word in time, then who came first, then who lies deepest."""
     timed = [mark.at for mark in roots if mark.at]
     start = min(timed, default=0.0)
-    shown = min((mark.at for mark in live if mark.at and mark.meaning.depth < _MACHINE_DEPTH), default=start)
+    shown = min((mark.at for mark in live if mark.at and mark.meaning.depth < MACHINE_DEPTH), default=start)
+    candidates = [*roots, *(mark for mark in case.history if _remembered(mark, roots))]
+    outside = {id(mark) for mark in stopped}
 
-    def key(mark: Mark) -> tuple[int, float, int, int, str]:
+    def in_time(mark: Mark) -> bool:
+        return not mark.at or not shown or shown - _BEFORE_S <= mark.at <= shown + _AFTER_S
+
+    machine_at = min((m.at for m in candidates if m.meaning.depth >= MACHINE_DEPTH and m.at and in_time(m)), default=0.0)
+
+    def key(mark: Mark) -> tuple[int, float, int, float, int, str]:
         depth = mark.meaning.depth
-        in_time = not mark.at or not shown or shown - _BEFORE_S <= mark.at <= shown + _AFTER_S
+        at = float(int(mark.at)) if mark.at else start
+        if id(mark) in outside:
+            return (1, at, -depth, at, mark.line, mark.file)
         if mark.meaning.domain == "scheduler":
             tier = 2 if _earlier_than_all(mark, roots) else 4
-        elif depth >= _MACHINE_DEPTH:
-            tier = 0 if in_time or _remembered(mark, roots) else 5
+        elif depth >= MACHINE_DEPTH:
+            tier = 0 if in_time(mark) or _remembered(mark, roots) else 7
+            late = 1.0 if mark.at and machine_at and mark.at > machine_at + _TOGETHER_S else 0.0
+            return (tier, late, -depth, at, mark.line, mark.file)
         else:
             tier = 3 if depth >= _SPECIFIC_DEPTH else 6
-        at = float(int(mark.at)) if mark.at else start
-        return (tier, 0.0 if tier == 0 else at, -depth, mark.line, mark.file)
+        return (tier, at, -depth, at, mark.line, mark.file)
 
-    return min(roots, key=key)
+    return min(candidates, key=key)
+
+
+def _comes_before(mark: Mark, others: Sequence[Mark]) -> bool:
+    """Whether a mark is told before each of the others: in the same output, or by the clock."""
+    return all(
+        (mark.file == other.file and mark.line < other.line)
+        or (mark.file != other.file and mark.at and other.at and mark.at < other.at)
+        for other in others
+    )
 
 
 def _earlier_than_all(mark: Mark, roots: Sequence[Mark]) -> bool:
+    """Whether nothing but the scheduler's words is told before a mark."""
     for other in roots:
         if other is mark or other.meaning.domain == "scheduler":
             continue
-        if mark.at and other.at and other.at < mark.at:
+        if mark.at and other.at and int(other.at) < int(mark.at):
             return False
         if other.file == mark.file and other.line < mark.line:
             return False
@@ -110,128 +159,59 @@ def _earlier_than_all(mark: Mark, roots: Sequence[Mark]) -> bool:
 
 
 def _remembered(mark: Mark, roots: Sequence[Mark]) -> bool:
-    out = [m for m in roots if m.meaning.id == "cuda.oom"]
-    return mark.meaning.fault is Fault.GPU_MEM and any(
-        m.at and mark.at and 0 <= m.at - mark.at <= _MEMORY_S and (not m.node or not mark.node or m.node == mark.node)
-        for m in out
+    """Whether a device's error explains that a device of its node is out of memory at the start of a job."""
+    if mark.meaning.fault not in _DEVICE_FAULTS or mark.meaning.depth < MACHINE_DEPTH:
+        return False
+    out = [m for m in roots if m.meaning.blame == "memory" and m.early]
+    alike = [m for m in out if not m.node or not mark.node or m.node == mark.node]
+    return len(alike) == len(out) > 0 and all(
+        not m.at or not mark.at or -_AFTER_S <= m.at - mark.at <= _MEMORY_S for m in alike
     )
 
 
-def _of_root(root: Mark, roots: Sequence[Mark], cascade: int, failures: Sequence[Failure], nodes: int) -> Judged:
+def _of_root(root: Mark, roots: Sequence[Mark], cascade: int, case: Case) -> Judged:
     meaning = root.meaning
     others = [mark for mark in roots if mark is not root]
-    culprits, missing = _blamed(root, roots, failures, nodes)
-    judgement = Judgement.CULPRIT if culprits else (Judgement.UNDECIDED if meaning.blame else Judgement.NOBODY)
-    confidence = 0.9 if meaning.depth >= _MACHINE_DEPTH else 0.8
-    fault = meaning.fault
+    culprits, missing = blamed(root, roots, case.failures, nodes=case.nodes, places=case.places)
+    judgement = Judgement.CULPRIT if culprits else Judgement.NOBODY
+    if not culprits and meaning.blame not in ("", "memory"):
+        judgement = Judgement.UNDECIDED
+    confidence = 0.9 if meaning.depth >= MACHINE_DEPTH else 0.8
     if meaning.ambiguous:
         confidence = 0.5
         missing = [*missing, "kernel log of the node (XID, oom-killer)"]
         if not culprits or meaning.id != "cuda.launch_failure":
             judgement, culprits = Judgement.UNDECIDED, ()
-    elif fault is Fault.UNKNOWN:
+    elif meaning.fault is Fault.UNKNOWN:
         judgement, culprits = Judgement.UNDECIDED, ()
         missing = [*missing, "rank logs that show what was first"]
     return Judged(
-        judgement=judgement, symptom=meaning.symptom, fault=fault, domain=meaning.domain, action=meaning.action, root=root,
+        judgement=judgement, symptom=meaning.symptom, fault=meaning.fault, domain=meaning.domain, action=meaning.action, root=root,
         cascade=cascade + sum(mark.count for mark in others), confidence=confidence, culprits=culprits, missing=missing, others=others,
+        rank=_rank(root, others, case),
     )  # fmt: skip
 
 
-def _blamed(
-    root: Mark, roots: Sequence[Mark], failures: Sequence[Failure], nodes: int
-) -> tuple[tuple[Culprit, ...], list[str]]:
-    """Who is to blame for a root, and what would be needed to name them."""
-    meaning = root.meaning
-    if meaning.domain == "storage" and nodes >= 2 and root.node:
-        alike = {mark.node for mark in roots if mark.meaning.domain == "storage"}
-        return ((_culprit(Kind.NODE, root.node, root, 0.7),), []) if alike == {root.node} else ((), [])
-    if meaning.blame == "peer":
-        return _blamed_peer([mark for mark in roots if mark.meaning.id == meaning.id])
-    if not meaning.blame:
-        return (), []
-    first = next((failure for failure in failures if failure.first), None)
-    rank = root.rank if root.rank >= 0 else (first.rank if first else -1)
-    confidence = 0.9 if not meaning.ambiguous else 0.5
-    if meaning.blame == "rank" and rank >= 0:
-        alike_ranks = [
-            m
-            for m in roots
-            if m.meaning.id == meaning.id and m.rank >= 0 and m.rank != rank and abs(m.at - root.at) <= 1
-        ]
-        named = [rank, *dict.fromkeys(m.rank for m in alike_ranks)][:16]
-        return tuple(_culprit(Kind.RANK, str(r), root, confidence if len(named) == 1 else 0.6) for r in named), []
-    node = root.node or (first.host if first and meaning.blame == "rank" else "")
-    if node:
-        return (_culprit(Kind.NODE, node, root, confidence),), []
-    device = _PCI.search(root.text) if root.meaning.id.startswith("kernel.xid") else None
-    if device:
-        return (_culprit(Kind.DEVICE, device.group(1), root, confidence),), []
-    return (), ["which rank or node wrote the line (file names or prefixes that say so)"]
-
-
-def _blamed_peer(seen: Sequence[Mark]) -> tuple[tuple[Culprit, ...], list[str]]:
-    """A link has two ends: who is named by several, or names several, is the end that is broken."""
-    pairs = {(_observer(mark), match.group(1), mark.file) for mark in seen if (match := _PEER.search(mark.text))}
-    named = Counter(peer for _, peer in {(who, peer) for who, peer, _ in pairs})
-    namers = Counter(who for who, _ in {(who, peer) for who, peer, _ in pairs})
-    for counts in (named, namers):
-        if counts and (top := counts.most_common(2))[0][1] >= 2 and (len(top) == 1 or top[1][1] < top[0][1]):
-            mark = seen[0]
-            kind = Kind.RANK if counts is namers and top[0][0].isdigit() else Kind.NODE
-            return (_culprit(kind, top[0][0], mark, 0.75),), []
-    return (), ["port counters of both ends of the link", "logs of the other nodes"]
-
-
-def _observer(mark: Mark) -> str:
-    return mark.node or (str(mark.rank) if mark.rank >= 0 else mark.file)
-
-
-def _culprit(kind: Kind, name: str, mark: Mark, confidence: float) -> Culprit:
-    cause = mark.meaning.cause or mark.meaning.id
-    return Culprit(
-        kind=kind,
-        id=name,
-        cause=cause,
-        confidence=confidence,
-        evidence=(f"{mark.file}:{mark.line}: {mark.text[:300]}",),
-    )
+def _rank(root: Mark, others: Sequence[Mark], case: Case) -> int:
+    """The rank a root is about: its own, else who sits on the device, else who says the same of its device on that node."""
+    if root.rank >= 0 or root.meaning.depth < MACHINE_DEPTH:
+        return root.rank
+    device = device_in(root.text)
+    rank = case.places.rank_at(root.node, device) if device else -1
+    beside = [m for m in others if m.rank >= 0 and m.node == root.node and m.meaning.domain == root.meaning.domain]
+    return rank if rank >= 0 else (beside[0].rank if beside else -1)
 
 
 def _of_hang(victims: Sequence[Mark], live: Sequence[Mark], cascade: int) -> Judged:
-    """Only timeouts: who waited is a victim; who had nothing to wait for, or was behind, is the suspect.
-
-    A rank whose enqueued and completed numbers are equal was outside the collective (interop: counter rule).
-    """
+    """Only timeouts: they name no cause, and at most who did not come."""
     root = min(victims, key=lambda mark: (mark.at or float("inf"), -mark.meaning.depth, mark.file, mark.line))
-    queued: dict[int, tuple[int, int]] = {}
-    for mark in live:
-        match = _QUEUED.search(mark.text)
-        if match and mark.rank >= 0:
-            queued.setdefault(mark.rank, (int(match.group(1)), int(match.group(2))))
-    waiting = {mark.rank for mark in victims if mark.meaning.id == "nccl.timeout"}
-    idle = sorted(
-        rank for rank, (enqueued, completed) in queued.items() if enqueued == completed and rank not in waiting
-    )
-    furthest = max((enqueued for enqueued, _ in queued.values()), default=0)
-    behind = sorted(rank for rank, (enqueued, _) in queued.items() if enqueued < furthest and rank not in idle)
-    if len(queued) > len(behind) * 2 and not idle:
-        idle = behind
-    culprits = (
-        tuple(_culprit(Kind.RANK, str(rank), root, 0.7) for rank in idle[:64])
-        if len(idle) * 2 <= max(len(queued), 2)
-        else ()
-    )
-    culprits = tuple(msgspec.structs.replace(culprit, cause="host_stuck") for culprit in culprits)
-    missing = (
-        []
-        if culprits
-        else ["flight recorder dumps of all ranks", "stacks of all ranks", "logs of the ranks that did not time out"]
-    )
+    found = suspects(live, (mark.rank for mark in victims if mark.meaning.id == "nccl.timeout"))
+    culprits = tuple(culprit(Kind.RANK, str(rank), root, 0.7 if found.sure else 0.6, cause=found.cause) for rank in found.ranks)
+    missing = ["flight recorder dumps of all ranks", "stacks of all ranks", "logs of the ranks that did not time out"]
     return Judged(
         judgement=Judgement.CULPRIT if culprits else Judgement.UNDECIDED, symptom=Symptom.HANG, fault=Fault.UNKNOWN,
         domain="software" if culprits else "unknown", action=Action.RESTART, root=root, cascade=cascade, confidence=0.6, culprits=culprits,
-        missing=missing, suspects=[str(rank) for rank in idle],
+        missing=[] if culprits else missing, suspects=[str(rank) for rank in found.ranks],
     )  # fmt: skip
 
 

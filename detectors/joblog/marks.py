@@ -4,6 +4,7 @@ import re
 
 import msgspec
 
+from detectors.joblog.places import Place
 from detectors.joblog.prefix import Bare
 from detectors.joblog.rules import Meaning
 from detectors.joblog.tracebacks import Reader
@@ -57,6 +58,8 @@ class Memory(msgspec.Struct):
     ranks: list[int] = []
     nodes: list[str] = []
     stepped: list[str] = []
+    lengths: dict[str, int] = {}
+    places: dict[int, Place] = {}
 
 
 _RANK_NAME = re.compile(r"rank[_=.-]?(\d{1,6})|(?:^|[/_.-])r(\d{1,6})\.(?:log|out|err|txt)$", re.IGNORECASE)

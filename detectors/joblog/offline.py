@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from detectors.joblog.errorfile import Failure, error_file, failures
-from detectors.joblog.judge import Judged, judge
+from detectors.joblog.judge import Case, Judged, judge
 from detectors.joblog.marks import Mark, whose
 from detectors.joblog.novelty import novel
 from detectors.joblog.reading import Reading
@@ -122,7 +122,14 @@ class _Case:
 
     def verdict(self) -> Verdict:
         marks = list(self.reading.marks.values())
-        told = judge(marks, steps=self.reading.steps, failures=self.failures, nodes=len(self.reading.nodes))
+        reading = self.reading
+        told = judge(
+            marks,
+            Case(
+                steps=reading.steps, ended=reading.ended, failures=self.failures, nodes=len(reading.nodes), places=reading.places,
+                lengths=reading.lengths,
+            ),
+        )  # fmt: skip
         if told.judgement is Judgement.HEALTHY and not (self.reading.steps or self.reading.ended):
             told = Judged(judgement=Judgement.UNDECIDED, missing=["a line that says how the job ended"])
         if told.judgement is Judgement.UNDECIDED and told.root is None and self.reading.ended and not self.failures:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from detectors.joblog.judge import Judged, judge
+from detectors.joblog.judge import Case, Judged, judge
 from detectors.joblog.marks import Mark, Memory, Whose
 from detectors.joblog.reading import Reading
 from detectors.joblog.rules import Rules
@@ -119,7 +119,13 @@ class JobLog:
         if reading is None:
             return None
         reading.close()
-        told = judge(list(reading.marks.values()), steps=reading.steps, nodes=len(reading.nodes))
+        told = judge(
+            list(reading.marks.values()),
+            Case(
+                steps=reading.steps, ended=reading.ended, nodes=len(reading.nodes), places=reading.places,
+                lengths=reading.lengths,
+            ),
+        )  # fmt: skip
         root = told.root
         if root is None or (told.judgement is Judgement.UNDECIDED and root.meaning.role == "cascade"):
             return None

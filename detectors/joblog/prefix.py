@@ -42,6 +42,7 @@ _FORMS: tuple[tuple[str, str], ...] = (
     ("a", r"(?P<node>[\w][\w.-]{0,127}):\d{1,9}:\d{1,9} \[(?P<local>\d{1,3})\] (?=\S{0,64} ?\S{0,16} ?(?:NCCL|RCCL|HCCL|misc|transport))"),
     ("a", r"(?P<syslog>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d) (?P<host>[\w.-]{1,64}) (?=[\w/.-]{1,48}(?:\[\d{1,9}\])?: )"),
     ("a", rf"(?P<host>[\w.-]{{1,64}}) {_WRITER}"),
+    ("a", r"[\w.-]{1,64}/\d{1,5} (?=\[)"),
     ("a", r"(?P<node>[a-z][a-z0-9-]{0,62}\d[a-z0-9.-]{0,62}): "),
     ("a", r"(?P<service>[a-z][a-z0-9_-]{0,62}\d)\s{0,16}\| "),
     (" |-", rf"\s{{0,4}}(?:- [\w.-]{{1,64}} )?[|-] {_LEVEL}\s{{0,8}}(?:[|-] (?:[\w.<>]{{1,128}}:[\w.<>]{{1,128}}:\d{{1,6}} - )?)?"),
@@ -117,7 +118,7 @@ def bare(line: str, *, year: int = 1970) -> Bare:
         said = {name: value for name, value in match.groupdict().items() if value}
         if "glog" in said:
             said["level"] = text.lstrip("[")[0]
-        at = _time(said, year) or at
+        at = at or _time(said, year)  # the outermost: one clock for all lines of a writer
         found = said | found if found else said
         text = text[match.end() :]
     return _bare(text.rstrip("\r\n"), found, at)

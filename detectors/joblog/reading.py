@@ -8,6 +8,8 @@ import msgspec
 import numpy as np
 
 from detectors.joblog.marks import Mark, Memory, Step, Whose, owned
+from detectors.joblog.places import WORDS as PLACES
+from detectors.joblog.places import Places, node_in, task_in
 from detectors.joblog.prefix import Bare, bare, rank_in
 from detectors.joblog.rules import Meaning, Rules
 from detectors.joblog.tracebacks import EXCEPTION, HEADER, Reader, normalised, signature
@@ -34,6 +36,10 @@ _WARNING = re.compile(
     r"\[WARNING\]|\bWARNING[: |]| WARN(?:ING)? - |UserWarning|FutureWarning|DeprecationWarning|RuntimeWarning|\bwarn(?:ing)?: "
 )
 _LATE = 80
+_REST = 8  # lines that the message of an exception may go on
+_OF_LIBRARIES = frozenset(
+    {"RuntimeError", "Exception", "XlaRuntimeError", "AcceleratorError", "JaxRuntimeError", "OSError", "InternalError"}
+)
 
 
 class _Where(NamedTuple):
@@ -51,10 +57,11 @@ class Reading:
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
-        self._scan = scan_of((*rules.words, HEADER, *_BARE_ERRORS, *_ENDS))
+        self._scan = scan_of((*rules.words, HEADER, *PLACES, *_BARE_ERRORS, *_ENDS))
         number = {word: n for n, word in enumerate(self._scan.words)}
         self._header, self._known = number[HEADER], len(rules.words)
         self._ends = {number[word] for word in _ENDS}
+        self._placing = {number[word] for word in PLACES}
         self._open: dict[str, tuple[Reader, Bare, float]] = {}
         self._times: dict[int, float] = {}  # row of the present block -> the time it names
         self.marks: dict[tuple[str, str, str, str], Mark] = {}
@@ -64,6 +71,9 @@ class Reading:
         self.lines = 0
         self.ranks: set[int] = set()
         self.nodes: set[str] = set()
+        self.lengths: dict[str, int] = {}  # number of the last line of each file
+        self.places = Places()
+        self._unsaid: dict[str, Mark] = {}  # writer -> an exception whose message goes on in the next lines
 
     def feed(self, file: str, first: int, block: bytes, owner: Whose | None = None) -> None:
         """Take lines of one file, in order. first: number of the block's first line, from 1."""
@@ -72,6 +82,7 @@ class Reading:
         self._times = {}
         first_step = self._note_steps(file, first, block, starts)
         self.lines += len(starts) - 1
+        self.lengths[file] = first + len(starts) - 2
         for row in rows(found, len(starts) - 1, lambda: bool(self._open)):
             text = text_of(block, starts, row)
             where = _Where(file, first + row, block, starts, row)
@@ -98,7 +109,7 @@ class Reading:
         steps = {file: list(last) for file, last in self.steps.items()}
         return Memory(
             list(self.marks.items()), opened, self.ended, steps, self.lines, sorted(self.ranks), sorted(self.nodes),
-            sorted(self.stepped),
+            sorted(self.stepped), self.lengths, self.places.of,
         )  # fmt: skip
 
     def recall(self, memory: Memory) -> None:
@@ -107,8 +118,11 @@ class Reading:
         self._open = {stream: (reader, line, at) for stream, reader, line, at in memory.opened}
         self.steps = {file: deque(last, maxlen=LAST_STEPS) for file, last in memory.steps.items()}
         self.ranks, self.nodes, self.stepped = set(memory.ranks), set(memory.nodes), set(memory.stepped)
+        self.lengths, self.places = memory.lengths, Places(memory.places)
 
     def _take(self, where: _Where, text: str, words: set[int], owner: Whose, early: bool) -> None:
+        if self._header in words:
+            text = _unglued(text)
         line = owned(bare(text), owner)
         stream = f"{where.file}\0{line.stream}"
         opened = self._open.get(stream) if self._open else None
@@ -116,11 +130,13 @@ class Reading:
             if opened[0].take(where.number, line.text):
                 return
             del self._open[stream]
-            self._finish(where.file, *opened, early=early)
+            self._finish(where.file, *opened, early=early, stream=stream)
         if not words:
             return
         if words & self._ends:
             self.ended[where.file] = where.number
+        if words & self._placing:
+            self.places.note(line.text, line.node)
         if self._header in words and len(self._open) < MOST_OPEN:
             self._open[stream] = (Reader(where.number), line, line.at or self._time_before(where))
             return
@@ -128,8 +144,20 @@ class Reading:
         meaning = self.rules.of_words(line.text, known) if known else None
         if meaning is None and len(known) < len(words):
             self._bare_exception(where, line, early)
-        elif meaning is not None:
+        elif meaning is not None and not self._tells_more(stream, where, line, meaning):
             self._mark(where, line, meaning, early)
+
+    def _tells_more(self, stream: str, where: _Where, line: Bare, meaning: Meaning) -> bool:
+        """Whether a line is the rest of an exception's message, and says what the exception itself did not."""
+        before = self._unsaid.get(stream)
+        if before is None or line.at or line.level or where.number > before.line + _REST:
+            self._unsaid.pop(stream, None)
+            return False
+        if meaning.role in ("teardown", "noise") or where.number < before.line:
+            return False
+        before.meaning = meaning
+        del self._unsaid[stream]
+        return True
 
     def _bare_exception(self, where: _Where, line: Bare, early: bool) -> None:
         """An exception's line with no traceback before it: logged by a handler, or cut."""
@@ -154,7 +182,9 @@ class Reading:
                 mark.at = self._time_before(where)
             self._keep(mark)
 
-    def _finish(self, file: str, reader: Reader, line: Bare, at: float, *, early: bool = False) -> None:
+    def _finish(
+        self, file: str, reader: Reader, line: Bare, at: float, *, early: bool = False, stream: str = ""
+    ) -> None:
         raised = reader.root()
         if raised is None:
             return
@@ -165,6 +195,8 @@ class Reading:
         )  # fmt: skip
         if not self._seen(mark):
             self._keep(mark)
+            if stream and meaning.id.startswith("python.") and raised.kind.rsplit(".", 1)[-1] in _OF_LIBRARIES:
+                self._unsaid = {stream: mark}
 
     def _time_before(self, where: _Where) -> float:
         """The time of the nearest line above that names one, 0.0 if none of the last forty does."""
@@ -179,7 +211,8 @@ class Reading:
     def _seen(self, mark: Mark) -> bool:
         """Whether this writer has said the same before; counted then."""
         if mark.rank < 0:
-            mark.rank = rank_in(mark.text)
+            task = task_in(mark.text)
+            mark.rank = task if task >= 0 else rank_in(mark.text)
         old = self.marks.get(_key(mark))
         if old is None:
             return False
@@ -189,10 +222,12 @@ class Reading:
         return True
 
     def _keep(self, mark: Mark) -> None:
+        mark.node = mark.node or node_in(mark.text)
         if mark.rank >= 0:
             self.ranks.add(mark.rank)
         if mark.node:
             self.nodes.add(mark.node)
+            self.places.seen(mark.rank, mark.node)
         mark.last_line = mark.line
         if len(self.marks) < MOST_MARKS:
             self.marks[_key(mark)] = mark
@@ -230,5 +265,12 @@ class Reading:
         return row
 
 
+def _unglued(text: str) -> str:
+    """A traceback's first line without the progress bar that it was written behind."""
+    at = text.find(HEADER)
+    front = text.rfind("[rank", 0, at)
+    return text[front:] if front > 0 else text[at:] if "it/s" in text[:at] or "s/it" in text[:at] else text
+
+
 def _key(mark: Mark) -> tuple[str, str, str, str]:
-    return (mark.file, mark.meaning.id, f"{mark.rank}/{mark.local}/{mark.node}", mark.signature)
+    return (mark.file, mark.meaning.id, f"{mark.rank}/{mark.local}", mark.signature)

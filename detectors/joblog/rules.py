@@ -1,6 +1,7 @@
 """The rules of job logs: data in, and the one that fits a line out."""
 
 import tomllib
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -8,7 +9,8 @@ from typing import Literal
 import msgspec
 import re2
 
-from holdfast.faults import Action, Fault, Symptom
+from detectors.has import xid
+from holdfast.faults import Action, Fault, Severity, Symptom
 
 Role = Literal["root", "victim", "cascade", "teardown", "noise"]
 Domain = Literal["hardware", "network", "storage", "software", "user", "scheduler", "unknown"]
@@ -30,7 +32,7 @@ class Meaning(msgspec.Struct, frozen=True, kw_only=True):
     fault: Fault
     action: Action
     depth: int
-    blame: Literal["", "node", "rank", "peer"] = ""
+    blame: Literal["", "node", "rank", "peer", "memory"] = ""
     cause: str = ""
     symptom: Symptom = Symptom.CRASH
     weak: bool = False
@@ -59,12 +61,13 @@ OWN_ERROR = Meaning(id="python.error", role="root", domain="user", fault=Fault.U
 class Rules:
     """All rules, the user's own first."""
 
-    def __init__(self, files: tuple[_File, ...]) -> None:
+    def __init__(self, shipped: tuple[_File, ...], own: tuple[_File, ...] = ()) -> None:
+        files = (*shipped, *own)
         rows = [rule for file in files for rule in file.rule]
         self.words = tuple(dict.fromkeys(word for rule in rows for word in rule.any))
         number = {word: n for n, word in enumerate(self.words)}
         self._by_word: dict[int, list[_Rule]] = {}
-        self._own = {rule.id for file in files[1:] for rule in file.rule}
+        self._own = {rule.id for file in own for rule in file.rule}
         self._match = {rule.id: re2.compile(rule.match) for rule in rows if rule.match}
         for rule in rows:
             for word in rule.any:
@@ -77,21 +80,21 @@ class Rules:
 
         raises RulesError: not TOML, an unknown key or word, an expression RE2 cannot run
         """
-        shipped = (resources.files("detectors.joblog") / "rules.toml").read_text(encoding="utf-8")
-        texts = [("rules.toml", shipped)]
+        if not own:
+            return cls(_shipped())
         try:
-            if own:
-                texts.append((own, Path(own).read_text(encoding="utf-8")))
+            text = Path(own).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise RulesError(f"{own}: {error}") from error
-        return cls(tuple(_parsed(name, text) for name, text in texts))
+        return cls(_shipped(), (_parsed(own, text),))
 
     def of_words(self, text: str, words: set[int]) -> Meaning | None:
         """The strongest rule that fits a line; words: numbers of those found in it."""
         fitting = {rule.id: rule for word in words for rule in self._by_word.get(word, ()) if self._fits(rule, text)}
         if not fitting:
             return None
-        return max(fitting.values(), key=lambda rule: (rule.id in self._own, _RANK[rule.role], rule.depth, rule.id))
+        best = max(fitting.values(), key=lambda rule: (rule.id in self._own, _RANK[rule.role], rule.depth, rule.id))
+        return of_device(text, best) if best.id == "kernel.xid" else best
 
     def of_text(self, text: str) -> Meaning | None:
         """The same for a line that was not scanned."""
@@ -117,6 +120,29 @@ class Rules:
             return False
         form = self._match.get(rule.id)
         return form is None or form.search(text) is not None
+
+
+@cache
+def _shipped() -> tuple[_File, ...]:
+    folder = resources.files("detectors.joblog") / "rulebook"
+    names = sorted(file.name for file in folder.iterdir() if file.name.endswith(".toml"))
+    return tuple(_parsed(name, (folder / name).read_text(encoding="utf-8")) for name in names)
+
+
+def of_device(text: str, otherwise: Meaning) -> Meaning:
+    """What a device's own error says, by the catalogue; `otherwise` where the line is of another form.
+
+    An application's fault, and a channel that ended with it, are noise: the application tells them better.
+    """
+    said = xid.read(text)
+    if said is None:
+        return otherwise
+    id, own = f"kernel.{said.check}", said.fault in (Fault.USER_CODE, Fault.SOFTWARE, Fault.NONE)
+    if own and said.severity is not Severity.FATAL:
+        return msgspec.structs.replace(otherwise, id=id, role="noise", domain="software", fault=said.fault, depth=20)
+    depth = {Severity.FATAL: 96, Severity.ERROR: 95}.get(said.severity, 82)
+    action = said.action if said.action in (Action.REPLACE, Action.RESTART) else Action.REPLACE
+    return msgspec.structs.replace(otherwise, id=id, fault=said.fault, action=action, depth=depth, weak=depth < 95)
 
 
 def _parsed(name: str, text: str) -> _File:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.joblog.errorfile import error_file, failures
-from detectors.joblog.judge import judge
+from detectors.joblog.judge import Case, judge
 from detectors.joblog.prefix import Bare, bare, rank_in
 from detectors.joblog.marks import Whose, whose
 from detectors.joblog.reading import MOST_MARKS, Reading
@@ -238,7 +238,7 @@ def test_any_bytes_in_any_portions_end_in_a_judgement(words: list[str], rest: by
         reading.feed("rank0.log", first, block)
         first += block.count(b"\n")
     reading.close()
-    told = judge(list(reading.marks.values()), steps=reading.steps)
+    told = judge(list(reading.marks.values()), Case(steps=reading.steps))
     assert 0.0 <= told.confidence <= 1.0
     assert all(mark.line >= 1 for mark in reading.marks.values())
     assert reading._open == {}
