@@ -115,5 +115,5 @@ def _all_to_all(size_bytes: float, group: Group, device: DeviceKind, fabric: Fab
     far = 0.0
     if group.nodes > 1:
         far = size_bytes * (group.size - group.per_node) / group.size / network_rate(group, device, fabric)
-    latency = fabric.launch_s + (group.per_node - 1) * fabric.node_hop_s + (group.nodes - 1) * hop_s(group, fabric)
+    latency = fabric.launch_s + (group.per_node - 1) * fabric.peer_s + (group.nodes - 1) * hop_s(group, fabric)
     return Cost(latency, max(near, far))
