@@ -9,11 +9,11 @@ from statistics import median
 import msgspec
 
 from detectors.joblog.marks import Mark, Step
+from detectors.joblog.prefix import YEARLESS
 
 LEAST_ALIKE = 3
 LEAST_SKEW_S = 2.0
 _MOST_SPREAD = 0.1
-_YEARLESS_S = 367 * 86_400.0  # a stamp without a year is read as one of 1970
 _STEP = re.compile(r"(?:iteration|global_step|current_steps['\"]?|\bstep)[ :=/]{1,16}(\d{1,12})")
 
 
@@ -56,7 +56,7 @@ def skews(told: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return found
 
 
-def aligned(marks: Sequence[Mark], ahead: Mapping[str, float], year: float) -> list[Mark]:
+def aligned(marks: Sequence[Mark], ahead: Mapping[str, float], year: int) -> list[Mark]:
     """The same marks by one clock. ahead: file -> seconds, see `skews`; year: see `year_of`."""
     return [_at(mark, _dated(mark.at, year) - ahead.get(mark.file, 0.0)) if mark.at else mark for mark in marks]
 
@@ -77,21 +77,30 @@ def _at(mark: Mark, at: float) -> Mark:
     return mark if mark.at == at else msgspec.structs.replace(mark, at=at)
 
 
-def last_step_at(steps: Mapping[str, Sequence[Step]], ahead: Mapping[str, float], year: float) -> float:
+def last_step_at(steps: Mapping[str, Sequence[Step]], ahead: Mapping[str, float], year: int) -> float:
     """When the job took the third of its last steps, 0.0 if no output tells: what was before it has been survived."""
     told = [_dated(last[-3].at, year) - ahead.get(file, 0.0) for file, last in steps.items() if len(last) >= 3 and last[-3].at]
     return max(told, default=0.0)
 
 
-def year_of(marks: Sequence[Mark], steps: Mapping[str, Sequence[Step]]) -> float:
-    """Start of the year that stamps without one belong to, Unix seconds; 0.0 if none says."""
+def year_of(marks: Sequence[Mark], steps: Mapping[str, Sequence[Step]]) -> int:
+    """The year that stamps without one belong to, 0 if none says."""
     return _year([*(mark.at for mark in marks), *(step.at for last in steps.values() for step in last)])
 
 
-def _year(times: Iterable[float]) -> float:
-    whole = [at for at in times if at > _YEARLESS_S]
-    return datetime(datetime.fromtimestamp(max(whole), UTC).year, 1, 1, tzinfo=UTC).timestamp() if whole else 0.0
+def _year(times: Iterable[float]) -> int:
+    whole = [at for at in times if at and not _is_yearless(at)]
+    return datetime.fromtimestamp(max(whole), UTC).year if whole else 0
 
 
-def _dated(at: float, year: float) -> float:
-    return at + year if 0.0 < at <= _YEARLESS_S else at
+def _is_yearless(at: float) -> bool:
+    return datetime.fromtimestamp(at, UTC).year == YEARLESS
+
+
+def _dated(at: float, year: int) -> float:
+    if not year or not _is_yearless(at):
+        return at
+    try:
+        return datetime.fromtimestamp(at, UTC).replace(year=year).timestamp()
+    except ValueError:  # the 29th of February
+        return at

@@ -18,7 +18,7 @@ from holdfast.verdict import Culprit
 MACHINE_DEPTH = 80
 _SPECIFIC_DEPTH = 40
 _AFTER_S, _BEFORE_S = 120.0, 3600.0
-_MEMORY_S = 172_800.0  # an uncorrectable error of the last two days explains a device that is out of memory now
+MEMORY_S = 172_800.0  # an uncorrectable error of the last two days explains a device that is out of memory now
 _TOGETHER_S = 60.0
 _PASSED_S = 1.0
 _GOES_ON = 10  # lines after which an output did not end where it failed
@@ -68,7 +68,7 @@ def judge(marks: Sequence[Mark], case: Case) -> Judged:
     year = year_of(marks, case.steps)
     passed_at = last_step_at(case.steps, case.ahead, year)
     dated = aligned(marks, case.ahead, year)
-    live = filled([mark for mark in dated if not _survived(mark, case, passed_at)])
+    live = _timely(filled([mark for mark in dated if not _survived(mark, case, passed_at)]))
     roots = [mark for mark in live if mark.meaning.role == "root"]
     victims = [mark for mark in live if mark.meaning.role == "victim"]
     cascade = sum(mark.count for mark in live if mark.meaning.role in ("cascade", "teardown", "victim"))
@@ -79,17 +79,17 @@ def judge(marks: Sequence[Mark], case: Case) -> Judged:
     if strong:
         # a rank that was stopped from outside says so before anybody suffers from it
         stopped = [m for m in roots if m.meaning.id in _OUTSIDE and _comes_before(m, [o for o in strong if o is not m])]
-        return _of_root(_first([*strong, *stopped], live, case, stopped), strong, cascade, case)
+        return _of_root(_first([*strong, *stopped], case, stopped), strong, cascade, case)
     if victims and not sudden:
         return _of_hang(victims, live, cascade)
     generic = [mark for mark in roots if not mark.meaning.weak]
     if generic:
-        return _of_root(_first(generic, live, case), generic, cascade, case)
+        return _of_root(_first(generic, case), generic, cascade, case)
     failed = _of_failures(case.failures, cascade)
     if failed is not None and not any(mark.meaning.weak for mark in roots):
         return failed
     if roots:
-        return _of_root(_first(roots, live, case), roots, cascade, case)
+        return _of_root(_first(roots, case), roots, cascade, case)
     if cascade:
         return _of_cascade([mark for mark in live if mark.meaning.role == "cascade"], cascade)
     return Judged(judgement=Judgement.HEALTHY)
@@ -106,18 +106,29 @@ def _survived(mark: Mark, case: Case, passed_at: float) -> bool:
     return went_on and mark.count == 1 and 0.0 < mark.at < passed_at - _PASSED_S
 
 
-def _first(roots: Sequence[Mark], live: Sequence[Mark], case: Case, stopped: Sequence[Mark] = ()) -> Mark:
+def _timely(live: list[Mark]) -> list[Mark]:
+    """Without what kernels said long before the job suffered, or long after, unless it explains how the job began."""
+    shown = min((mark.at for mark in live if mark.at and not _of_kernel(mark)), default=0.0)
+    own = [mark for mark in live if not _of_kernel(mark)]
+    return [
+        mark
+        for mark in live
+        if not _of_kernel(mark) or not mark.at or not shown or shown - _BEFORE_S <= mark.at <= shown + _AFTER_S or _remembered(mark, own)
+    ]
+
+
+def _of_kernel(mark: Mark) -> bool:
+    return mark.meaning.depth >= MACHINE_DEPTH and mark.meaning.id.startswith("kernel.")
+
+
+def _first(roots: Sequence[Mark], case: Case, stopped: Sequence[Mark] = ()) -> Mark:
     """The root that explains the others: a machine's word in time, then who came first, then who lies deepest."""
     timed = [mark.at for mark in roots if mark.at]
     start = min(timed, default=0.0)
-    shown = min((mark.at for mark in live if mark.at and mark.meaning.depth < MACHINE_DEPTH), default=start)
     candidates = [*roots, *(mark for mark in case.history if _remembered(mark, roots))]
     outside = {id(mark) for mark in stopped}
 
-    def in_time(mark: Mark) -> bool:
-        return not mark.at or not shown or shown - _BEFORE_S <= mark.at <= shown + _AFTER_S
-
-    machine_at = min((m.at for m in candidates if m.meaning.depth >= MACHINE_DEPTH and m.at and in_time(m)), default=0.0)
+    machine_at = min((m.at for m in candidates if m.meaning.depth >= MACHINE_DEPTH and m.at), default=0.0)
 
     def key(mark: Mark) -> tuple[int, float, int, float, int, str]:
         depth = mark.meaning.depth
@@ -127,9 +138,8 @@ def _first(roots: Sequence[Mark], live: Sequence[Mark], case: Case, stopped: Seq
         if mark.meaning.domain == "scheduler":
             tier = 2 if _earlier_than_all(mark, roots) else 4
         elif depth >= MACHINE_DEPTH:
-            tier = 0 if in_time(mark) or _remembered(mark, roots) else 7
             late = 1.0 if mark.at and machine_at and mark.at > machine_at + _TOGETHER_S else 0.0
-            return (tier, late, -depth, at, mark.line, mark.file)
+            return (0, late, -depth, at, mark.line, mark.file)
         else:
             tier = 3 if depth >= _SPECIFIC_DEPTH else 6
         return (tier, at, -depth, at, mark.line, mark.file)
@@ -165,7 +175,7 @@ def _remembered(mark: Mark, roots: Sequence[Mark]) -> bool:
     out = [m for m in roots if m.meaning.blame == "memory" and m.early]
     alike = [m for m in out if not m.node or not mark.node or m.node == mark.node]
     return len(alike) == len(out) > 0 and all(
-        not m.at or not mark.at or -_AFTER_S <= m.at - mark.at <= _MEMORY_S for m in alike
+        not m.at or not mark.at or -_AFTER_S <= m.at - mark.at <= MEMORY_S for m in alike
     )
 
 

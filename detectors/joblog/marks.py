@@ -60,6 +60,7 @@ class Memory(msgspec.Struct):
     stepped: list[str] = []
     lengths: dict[str, int] = {}
     places: dict[int, Place] = {}
+    heard: list[str] = []
 
 
 _RANK_NAME = re.compile(r"rank[_=.-]?(\d{1,6})|(?:^|[/_.-])r(\d{1,6})\.(?:log|out|err|txt)$", re.IGNORECASE)

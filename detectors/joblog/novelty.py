@@ -1,10 +1,27 @@
-"""Line templates (Drain: He et al., ICWS 2017, fixed-depth tree), to show what a job never said while it was healthy."""
+"""Line templates, to show what a job never said while it was healthy, and what only one of its nodes says.
+
+The tree is Drain's (He et al., ICWS 2017): lines of as many words, with the same first and last, are one template where
+enough words are the same. Most lines differ from one before in digits alone and never get so far.
+"""
 
 import re
+from collections.abc import Iterable
 
-_NUMBER = re.compile(r"\d")
-_SPLIT = re.compile(r"[\s=,;|]+")
+import msgspec
+
+from detectors.scan import scan_of
+
 WILD = "<*>"
+MOST_CHARACTERS = 2000
+_DIGIT = re.compile(r"\d")
+_SPLIT = re.compile(r"[\s=,;|]+")
+_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+_TROUBLE = (
+    "error", "err=", "warn", "fail", "fatal", "abort", "exception", "crash", "panic", "timeout", "timed out", "time out", "refus", "reset",
+    "lost", "corrupt", "invalid", "denied", "retry", "retries", "unable", "cannot", "could not", "missing", "unexpected", "stall", "stuck",
+    "hang", "hung", "slow", "degrad", "drop", "throttl", "down", "kill", "bad ",
+)  # fmt: skip
+_WORDS = tuple(form for word in _TROUBLE for form in (word, word.capitalize(), word.upper()))
 
 
 class Templates:
@@ -18,7 +35,7 @@ class Templates:
         self.similar, self.most, self.words = similar, most, words
         self._leaves: dict[tuple[int, str, str], list[int]] = {}
         self._templates: list[list[str]] = []
-        self._exact: dict[tuple[str, ...], int] = {}
+        self._exact: dict[bytes, int] = {}
 
     def __len__(self) -> int:
         return len(self._templates)
@@ -27,50 +44,114 @@ class Templates:
         """A template as one line."""
         return " ".join(self._templates[number])
 
-    def find(self, line: str, *, learn: bool = True) -> tuple[int, bool]:
+    def find(self, line: bytes, *, learn: bool = True) -> tuple[int, bool]:
         """The number of a line's template, -1 if there is none, and whether it is new."""
-        words = [WILD if _NUMBER.search(word) else word for word in _SPLIT.split(line.strip(), maxsplit=self.words)]
-        exact = tuple(words)
+        exact = line.translate(_ZEROS)
         known = self._exact.get(exact)
-        if known is not None:
-            return known, False
-        leaf = self._leaves.get((len(words), words[0], words[-1] if len(words) > 1 else ""), [])
-        best, share = self._nearest(leaf, words)
+        return (known, False) if known is not None else self._of_words(line, exact, learn)
+
+    def learn(self, lines: Iterable[bytes]) -> None:
+        """Take lines in."""
+        exact = self._exact
+        for line in lines:
+            same = line.translate(_ZEROS)
+            if same not in exact:
+                self._of_words(line, same, True)
+
+    def _of_words(self, line: bytes, exact: bytes, learn: bool) -> tuple[int, bool]:
+        text = line[:MOST_CHARACTERS].decode("utf-8", "replace").strip()
+        words = [WILD if _DIGIT.search(word) else word for word in _SPLIT.split(text, maxsplit=self.words)]
+        place = (len(words), words[0], words[-1] if len(words) > 1 else "")
+        best, share = self._nearest(self._leaves.get(place, []), words)
         if best >= 0 and share >= self.similar:
             if learn:
-                self._merge(best, words, exact)
+                self._templates[best] = [a if a == b else WILD for a, b in zip(self._templates[best], words, strict=True)]
+                self._note(exact, best)
             return best, False
         if not learn or len(self._templates) >= self.most:
             return -1, len(self._templates) < self.most
         self._templates.append(words)
-        self._leaves.setdefault((len(words), words[0], words[-1] if len(words) > 1 else ""), []).append(
-            len(self._templates) - 1
-        )
-        self._exact[exact] = len(self._templates) - 1
-        return len(self._templates) - 1, True
+        number = len(self._templates) - 1
+        self._leaves.setdefault(place, []).append(number)
+        self._note(exact, number)
+        return number, True
 
     def _nearest(self, leaf: list[int], words: list[str]) -> tuple[int, float]:
         best, most = -1, -1.0
-        for number in leaf[:64]:
+        for number in leaf[-64:]:
             same = sum(a in (b, WILD) for a, b in zip(self._templates[number], words, strict=True)) / len(words)
             if same > most:
                 best, most = number, same
         return best, most
 
-    def _merge(self, number: int, words: list[str], exact: tuple[str, ...]) -> None:
-        template = self._templates[number]
-        self._templates[number] = [a if a == b else WILD for a, b in zip(template, words, strict=True)]
-        if len(self._exact) < 4 * self.most:
+    def _note(self, exact: bytes, number: int) -> None:
+        if len(self._exact) < 4 * self.most and len(exact) <= MOST_CHARACTERS:
             self._exact[exact] = number
 
 
-def novel(healthy: list[str], late: list[tuple[int, str]], *, most: int = 10) -> list[tuple[int, str]]:
-    """The lines of `late` (number, text) whose template no line of `healthy` has, each template once."""
-    known = Templates()
-    for line in healthy:
-        known.find(line)
-    found = []
-    for number, text in late:
-        if text.strip() and known.find(text)[1]:
-            found.append((number, text))
-    return found[-most:]
+class Said(msgspec.Struct, frozen=True):
+    """A line that stands out. writer: node, else file; telling: it has a word of trouble; count: lines like it."""
+
+    file: str
+    line: int
+    text: str
+    writer: str = ""
+    telling: bool = False
+    count: int = 1
+
+
+class Novelty:
+    """What is new in the last lines of a job, and what one writer says alone.
+
+    most_lines: that are learned; what comes after is looked at only where it is late
+    """
+
+    def __init__(self, *, most_lines: int = 400_000) -> None:
+        self.known = Templates()
+        self.left = most_lines
+        self._scan = scan_of(_WORDS)
+        self._alone: dict[int, Said | None] = {}  # template -> who said it, None: several
+        self._writers: set[str] = set()
+
+    def healthy(self, file: str, first: int, block: bytes, writer: str) -> None:
+        """Learn whole lines of the job's healthy life. first: number of the first, from 1; writer: "" unknown."""
+        lines = block.split(b"\n")[: max(0, self.left)]
+        self.left -= len(lines)
+        self.known.learn(lines)
+        self._note(file, first, lines, self._scan.lines(block)[1], writer)
+
+    def late(self, file: str, first: int, block: bytes, writer: str, *, most: int = 5) -> list[Said]:
+        """The last lines that are like none before, each template once, those with a word of trouble before others."""
+        lines, telling = block.split(b"\n"), self._scan.lines(block)[1]
+        found = [
+            Said(file, first + n, _shown(line), writer, n in telling)
+            for n, line in enumerate(lines)
+            if line.strip() and self.known.find(line)[1]
+        ]
+        self._note(file, first, lines, telling, writer)
+        kept = sorted(found, key=lambda said: (not said.telling, said.line))[:most]
+        return sorted(kept, key=lambda said: said.line)
+
+    def alone(self, *, least_writers: int = 3, most: int = 10) -> list[Said]:
+        """Lines with a word of trouble that only one of at least so many writers has, the most frequent first."""
+        found = [said for said in self._alone.values() if said is not None] if len(self._writers) >= least_writers else []
+        return sorted(found, key=lambda said: (-said.count, said.file, said.line))[:most]
+
+    def _note(self, file: str, first: int, lines: list[bytes], telling: Iterable[int], writer: str) -> None:
+        if not writer:
+            return
+        self._writers.add(writer)
+        for n in telling:
+            number = self.known.find(lines[n])[0] if n < len(lines) else -1
+            if number < 0:
+                continue
+            known = self._alone.get(number)
+            if number not in self._alone:
+                self._alone[number] = Said(file, first + n, _shown(lines[n]), writer, telling=True)
+            elif known is not None:
+                own = known.writer == writer
+                self._alone[number] = msgspec.structs.replace(known, count=known.count + 1) if own else None
+
+
+def _shown(line: bytes) -> str:
+    return line[:MOST_CHARACTERS].decode("utf-8", "replace").strip()[:500]

@@ -1,13 +1,14 @@
 """`holdfast diagnose job`: why a job died, from whatever output of it was saved."""
 
 import re
-from collections import deque
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from detectors.joblog.errorfile import Failure, error_file, failures
 from detectors.joblog.judge import Case, Judged, judge
+from detectors.joblog.lookback import ahead, late_lines, look_back
 from detectors.joblog.marks import Mark, whose
-from detectors.joblog.novelty import novel
+from detectors.joblog.novelty import Said
 from detectors.joblog.reading import Reading
 from detectors.joblog.rules import Rules
 from detectors.joblog.tracebacks import signature
@@ -17,7 +18,8 @@ from holdfast.ports import Input
 from holdfast.verdict import Evidence, Json, Skipped, Verdict
 
 MOST_ERROR_FILE = 4 << 20
-_FIRST_LINES, _LAST_LINES = 2000, 400
+MOST_SHOWN = 20
+MOST_PLACES = 1024
 
 _FAILED = re.compile(
     rb"Traceback \(most recent call last\)|\b\w*(?:Error|Exception): |NCCL |ProcessGroup|slurmstepd|srun: |torchrun|torch\.distributed|"
@@ -65,8 +67,7 @@ class _Case:
         self.reading = Reading(rules)
         self.failures: list[Failure] = []
         self.skipped: list[Skipped] = []
-        self._head: dict[str, list[str]] = {}
-        self._tail: dict[str, deque[tuple[int, str]]] = {}
+        self._paths: dict[str, Path] = {}
 
     def read(self, given: Input) -> None:
         try:
@@ -80,6 +81,7 @@ class _Case:
                 elif Job().recognise(given.name, head) == "job.error_file":
                     self._error_file(given.name, file.read(MOST_ERROR_FILE))
                 else:
+                    self._paths[given.name] = given.path
                     for first, block in blocks(file):
                         self._block(given.name, first, block)
                     self.reading.close(given.name)
@@ -94,14 +96,6 @@ class _Case:
             lines = block[start : at + 8192].decode("utf-8", "replace").splitlines()
             number = first + block.count(b"\n", 0, start)
             self.failures.extend(failures(list(enumerate(lines, number))))
-        if name not in self._head:
-            self._head[name] = block[:200_000].decode("utf-8", "replace").splitlines()[:_FIRST_LINES]
-        start = max(0, len(block) - 100_000)
-        lines = block[start:].decode("utf-8", "replace").splitlines()
-        last = first + block.count(b"\n") - (block.endswith(b"\n"))
-        self._tail.setdefault(name, deque(maxlen=_LAST_LINES)).extend(
-            (last - len(lines) + 1 + n, text) for n, text in enumerate(lines) if last - len(lines) + 1 + n >= first
-        )
 
     def _error_file(self, name: str, data: bytes) -> None:
         try:
@@ -121,36 +115,40 @@ class _Case:
         self.reading.marks[(name, mark.meaning.id, "", mark.signature)] = mark
 
     def verdict(self) -> Verdict:
-        marks = list(self.reading.marks.values())
-        reading = self.reading
-        told = judge(
-            marks,
-            Case(
-                steps=reading.steps, ended=reading.ended, failures=self.failures, nodes=len(reading.nodes), places=reading.places,
-                lengths=reading.lengths,
-            ),
-        )  # fmt: skip
+        told = self._judged()
         if told.judgement is Judgement.HEALTHY and not (self.reading.steps or self.reading.ended):
             told = Judged(judgement=Judgement.UNDECIDED, missing=["a line that says how the job ended"])
         if told.judgement is Judgement.UNDECIDED and told.root is None and self.reading.ended and not self.failures:
-            told = Judged(
-                judgement=Judgement.HEALTHY, cascade=told.cascade
-            )  # it had said that it was done before it was torn down
+            # it had said that it was done before it was torn down
+            told = Judged(judgement=Judgement.HEALTHY, cascade=told.cascade)
         unsure = told.judgement is Judgement.UNDECIDED
         fault = Fault.UNKNOWN if unsure and told.fault is Fault.NONE else told.fault
         symptom = told.symptom if told.judgement is not Judgement.HEALTHY else Symptom.NONE
+        novel, alone = self._stand_out() if unsure else ([], [])
         return Verdict(
             verdict=told.judgement, symptom=symptom, fault=fault, culprits=told.culprits,
             action=told.action if not unsure or told.action is not Action.NONE else Action.WATCH,
-            evidence=_evidence(told) or (tuple(self._novel()) if unsure else ()),
-            detail=self._detail(told), skipped=tuple(self.skipped),
+            evidence=_evidence(told) or tuple(Evidence(said.file, said.line, said.text) for said in novel),
+            detail=self._detail(told) | _standing_out(novel, alone), skipped=tuple(self.skipped),
         )  # fmt: skip
+
+    def _judged(self) -> Judged:
+        reading = self.reading
+        marks = list(reading.marks.values())
+        timed = {mark.file: self._paths[mark.file] for mark in marks if mark.at and mark.file in self._paths}
+        timed |= {file: self._paths[file] for file in reading.steps if file in self._paths}
+        case = Case(
+            steps=reading.steps, ended=reading.ended, failures=self.failures, nodes=len(reading.nodes | reading.heard), places=reading.places,
+            lengths=reading.lengths, ahead=ahead(timed),
+        )  # fmt: skip
+        return judge(marks, case)
 
     def _detail(self, told: Judged) -> dict[str, Json]:
         root = told.root
         first = next((failure for failure in self.failures if failure.first), None)
-        rank = root.rank if root and root.rank >= 0 else (first.rank if first else -1)
-        node = (root.node if root else "") or (first.host if first else "")
+        rank = told.rank if told.rank >= 0 else (root.rank if root else -1)
+        rank = rank if rank >= 0 else (first.rank if first else -1)
+        node = (root.node if root else "") or self.reading.places.node_of(rank) or (first.host if first else "")
         detail: dict[str, Json] = {
             "domain": told.domain,
             "root": {"file": root.file, "line": root.line, "text": root.text[:1000]} if root else None,
@@ -162,23 +160,34 @@ class _Case:
             "confidence": told.confidence,
             "lines": self.reading.lines,
         }
+        places = self.reading.places.of
+        if places:
+            detail["places"] = {str(r): [places[r].node, places[r].device] for r in sorted(places)[:MOST_PLACES]}
         if told.missing:
             detail["missing"] = list(told.missing)
         if told.suspects:
             detail["suspects"] = list(told.suspects)
-        if told.judgement is Judgement.UNDECIDED:
-            detail["novel"] = [f"{line.file}:{line.line}: {line.text}" for line in self._novel()]
         return detail
 
-    def _novel(self) -> list[Evidence]:
-        """The last lines of a file that its own beginning, and the other files, have nothing like."""
-        found: list[Evidence] = []
-        for name, tail in list(self._tail.items())[:64]:
-            others = [line for other, head in list(self._head.items())[:64] if other != name for line in head[-200:]]
-            early = [line for n, line in enumerate(self._head.get(name, []), 1) if n < tail[0][0]]
-            late = list(tail)[-60:] if early or others else list(tail)[-20:]
-            found.extend(Evidence(name, line, text[:500]) for line, text in novel([*early, *others], late, most=5))
-        return found[:20]
+    def _stand_out(self) -> tuple[list[Said], list[Said]]:
+        """What no rule knows and the job never said before, and what one node says alone."""
+        reading = self.reading
+        known = {(mark.file, mark.line) for mark in reading.marks.values()}
+        healthy = look_back(self._paths, steps=reading.steps, lengths=reading.lengths)
+        novel = late_lines(healthy, self._paths, steps=reading.steps, lengths=reading.lengths)
+        new = [said for said in novel if (said.file, said.line) not in known]
+        return new[:MOST_SHOWN], [said for said in healthy.alone() if (said.file, said.line) not in known]
+
+
+def _standing_out(novel: Sequence[Said], alone: Sequence[Said]) -> dict[str, Json]:
+    found: dict[str, Json] = {}
+    if novel:
+        found["novel"] = [f"{said.file}:{said.line}: {said.text}" for said in novel]
+    if alone:
+        found["alone"] = [
+            {"node": said.writer, "file": said.file, "line": said.line, "text": said.text, "count": said.count} for said in alone
+        ]
+    return found
 
 
 def _evidence(told: Judged) -> tuple[Evidence, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from detectors.joblog.judge import Case, Judged, judge
+from detectors.joblog.judge import MACHINE_DEPTH, MEMORY_S, Case, Judged, judge
 from detectors.joblog.marks import Mark, Memory, Whose
 from detectors.joblog.reading import Reading
 from detectors.joblog.rules import Rules
@@ -14,6 +14,9 @@ from holdfast.topology import JobId, Kind, job_of
 from holdfast.verdict import Evidence, Json
 
 MOST_JOBS = 1024
+MOST_NODES, MOST_REMEMBERED = 16_384, 8
+
+_DEVICES = ("NVRM: ", "SXid (", "fallen off the bus", "amdgpu", "uncorrectable", "Uncorrectable")
 
 _OWN_FAULTS = frozenset({Fault.USER_CODE, Fault.WORKLOAD})
 
@@ -47,8 +50,11 @@ class JobLog:
         self._rules = Rules.read(rules)
         self._lives: dict[str, _Life] = {}
         self._readings: dict[str, Reading] = {}
+        self._nodes: dict[str, list[Mark]] = {}
 
     def observe(self, seen: Observation) -> Iterator[Finding]:
+        if isinstance(seen, Lines) and seen.node:
+            self._remember(seen)
         if not seen.job:
             return
         life = self._life(seen.job)
@@ -79,7 +85,23 @@ class JobLog:
         name = f"{seen.node}:{seen.file}" if seen.node else seen.file
         if seen.job not in self._readings:
             self._readings[seen.job] = Reading(self._rules)
-        self._readings[seen.job].feed(name, seen.first, block, owner)
+        self._readings[seen.job].feed(name, seen.first, block, owner, heard_at=seen.at)
+
+    def _remember(self, seen: Lines) -> None:
+        """Keep what a node tells of its devices, whatever job it runs: the next one may find one of them without memory."""
+        for n, line in enumerate(seen.lines):
+            if not any(word in line for word in _DEVICES):
+                continue
+            meaning = self._rules.of_text(line)
+            if meaning is None or meaning.role != "root" or meaning.depth < MACHINE_DEPTH:
+                continue
+            known = self._nodes.pop(seen.node, [])
+            self._nodes[seen.node] = [
+                *(mark for mark in known[-MOST_REMEMBERED + 1 :] if mark.at > seen.at - MEMORY_S),
+                Mark(meaning, f"{seen.node}:{seen.file}", seen.first + n, line[:2000], node=seen.node, at=seen.at),
+            ]
+            while len(self._nodes) > MOST_NODES:
+                del self._nodes[next(iter(self._nodes))]
 
     def _on_steps(self, life: _Life, seen: Steps) -> Iterator[Finding]:
         if len(seen.steps):
@@ -122,8 +144,8 @@ class JobLog:
         told = judge(
             list(reading.marks.values()),
             Case(
-                steps=reading.steps, ended=reading.ended, nodes=len(reading.nodes), places=reading.places,
-                lengths=reading.lengths,
+                steps=reading.steps, ended=reading.ended, nodes=len(reading.nodes | reading.heard), places=reading.places,
+                lengths=reading.lengths, history=[mark for node in sorted(reading.heard) for mark in self._nodes.get(node, [])],
             ),
         )  # fmt: skip
         root = told.root
@@ -149,10 +171,12 @@ class JobLog:
 
     def snapshot(self) -> bytes:
         kept = {job: reading.memory() for job, reading in self._readings.items()}
-        return msgspec.msgpack.encode((self._lives, kept))
+        return msgspec.msgpack.encode((self._lives, kept, self._nodes))
 
     def restore(self, memory: bytes) -> None:
-        self._lives, kept = msgspec.msgpack.decode(memory, type=tuple[dict[str, _Life], dict[str, Memory]])
+        self._lives, kept, self._nodes = msgspec.msgpack.decode(
+            memory, type=tuple[dict[str, _Life], dict[str, Memory], dict[str, list[Mark]]]
+        )
         self._readings = {}
         for job, known in kept.items():
             reading = self._readings[job] = Reading(self._rules)

@@ -10,6 +10,7 @@ import msgspec
 
 MOST_PREFIXES = 8
 MOST_CHARACTERS = 16_384
+YEARLESS = 1972  # what a stamp without a year is read as: a leap year that no log is of
 
 ANSI = re.compile(r"\x1b\[[0-9;?]{0,16}[A-Za-z]")
 _STAMP = r"(?P<stamp>\d{4}[-/]\d\d[-/]\d\d[T _-]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?)"
@@ -99,7 +100,7 @@ def seconds_of(stamp: str) -> float:
     return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
 
 
-def bare(line: str, *, year: int = 1970) -> Bare:
+def bare(line: str, *, year: int = YEARLESS) -> Bare:
     """Take every known prefix off a line. year: for stamps that do not say theirs."""
     text = line[:MOST_CHARACTERS]
     if "\x1b" in text:

@@ -36,6 +36,7 @@ _WARNING = re.compile(
     r"\[WARNING\]|\bWARNING[: |]| WARN(?:ING)? - |UserWarning|FutureWarning|DeprecationWarning|RuntimeWarning|\bwarn(?:ing)?: "
 )
 _LATE = 80
+_SAME_CLOCK_S = 60.0
 _REST = 8  # lines that the message of an exception may go on
 _OF_LIBRARIES = frozenset(
     {"RuntimeError", "Exception", "XlaRuntimeError", "AcceleratorError", "JaxRuntimeError", "OSError", "InternalError"}
@@ -70,14 +71,21 @@ class Reading:
         self.stepped: set[str] = set()  # files that told of a step in an earlier block
         self.lines = 0
         self.ranks: set[int] = set()
-        self.nodes: set[str] = set()
+        self.nodes: set[str] = set()  # that said something that means something
+        self.heard: set[str] = set()  # that said anything
         self.lengths: dict[str, int] = {}  # number of the last line of each file
         self.places = Places()
+        self._heard_at = 0.0
         self._unsaid: dict[str, Mark] = {}  # writer -> an exception whose message goes on in the next lines
 
-    def feed(self, file: str, first: int, block: bytes, owner: Whose | None = None) -> None:
-        """Take lines of one file, in order. first: number of the block's first line, from 1."""
-        owner = owner or Whose()
+    def feed(self, file: str, first: int, block: bytes, owner: Whose | None = None, *, heard_at: float = 0.0) -> None:
+        """Take lines of one file, in order. first: number of the block's first line, from 1.
+
+        heard_at: when they came in, Unix seconds: stands for times that lines do not say, or say by another clock
+        """
+        owner, self._heard_at = owner or Whose(), heard_at
+        if owner.node:
+            self.heard.add(owner.node)
         starts, found = self._scan.lines(block)
         self._times = {}
         first_step = self._note_steps(file, first, block, starts)
@@ -109,7 +117,7 @@ class Reading:
         steps = {file: list(last) for file, last in self.steps.items()}
         return Memory(
             list(self.marks.items()), opened, self.ended, steps, self.lines, sorted(self.ranks), sorted(self.nodes),
-            sorted(self.stepped), self.lengths, self.places.of,
+            sorted(self.stepped), self.lengths, self.places.of, sorted(self.heard),
         )  # fmt: skip
 
     def recall(self, memory: Memory) -> None:
@@ -118,7 +126,7 @@ class Reading:
         self._open = {stream: (reader, line, at) for stream, reader, line, at in memory.opened}
         self.steps = {file: deque(last, maxlen=LAST_STEPS) for file, last in memory.steps.items()}
         self.ranks, self.nodes, self.stepped = set(memory.ranks), set(memory.nodes), set(memory.stepped)
-        self.lengths, self.places = memory.lengths, Places(memory.places)
+        self.lengths, self.places, self.heard = memory.lengths, Places(memory.places), set(memory.heard)
 
     def _take(self, where: _Where, text: str, words: set[int], owner: Whose, early: bool) -> None:
         if self._header in words:
@@ -138,7 +146,8 @@ class Reading:
         if words & self._placing:
             self.places.note(line.text, line.node)
         if self._header in words and len(self._open) < MOST_OPEN:
-            self._open[stream] = (Reader(where.number), line, line.at or self._time_before(where))
+            begun = Reader.at(where.number, line.text, ignored=self._is_ignored(where))
+            self._open[stream] = (begun, line, self._when(line.at) if line.at else self._time_before(where))
             return
         known = {word for word in words if word < self._known}
         meaning = self.rules.of_words(line.text, known) if known else None
@@ -159,6 +168,10 @@ class Reading:
         del self._unsaid[stream]
         return True
 
+    def _is_ignored(self, where: _Where) -> bool:
+        """Whether the interpreter itself says that it goes on in spite of the traceback that begins here."""
+        return where.row > 0 and "Exception ignored in" in text_of(where.block, where.starts, where.row - 1, 2000)
+
     def _bare_exception(self, where: _Where, line: Bare, early: bool) -> None:
         """An exception's line with no traceback before it: logged by a handler, or cut."""
         said = EXCEPTION.match(line.text)
@@ -175,10 +188,11 @@ class Reading:
                 meaning = msgspec.structs.replace(meaning, weak=True, depth=min(meaning.depth, 15))
         said = f"{meaning.id}: {normalised(line.text[:400])[:160]}"
         mark = Mark(
-            meaning, where.file, where.number, line.text[:2000], line.rank, line.local, line.node, line.at, said, early=early
-        )
+            meaning, where.file, where.number, line.text[:2000], line.rank, line.local, line.node,
+            self._when(line.at) if line.at else 0.0, said, early=early,
+        )  # fmt: skip
         if not self._seen(mark):
-            if not mark.at and meaning.role in ("root", "victim"):
+            if not mark.at and (meaning.role in ("root", "victim") or self._heard_at):
                 mark.at = self._time_before(where)
             self._keep(mark)
 
@@ -199,14 +213,18 @@ class Reading:
                 self._unsaid = {stream: mark}
 
     def _time_before(self, where: _Where) -> float:
-        """The time of the nearest line above that names one, 0.0 if none of the last forty does."""
+        """The time of the nearest line above that names one, when it came in if none of the last forty does."""
         for above in range(where.row, max(-1, where.row - _LOOK_BACK), -1):
             at = self._times.get(above)
             if at is None:
                 at = self._times[above] = bare(text_of(where.block, where.starts, above, 400)).at
             if at:
-                return at
-        return 0.0
+                return self._when(at)
+        return self._heard_at
+
+    def _when(self, at: float) -> float:
+        """A time that a line says, or when the line came in, where that is a different one."""
+        return at if not self._heard_at or abs(at - self._heard_at) < _SAME_CLOCK_S else self._heard_at
 
     def _seen(self, mark: Mark) -> bool:
         """Whether this writer has said the same before; counted then."""
@@ -261,7 +279,7 @@ class Reading:
         text = text_of(block, starts, row, 4096)
         if _STEP.search(text) is None:
             return len(starts) - 1
-        latest[row] = bare(text[:400]).at
+        latest[row] = self._when(bare(text[:400]).at)
         return row
 
 

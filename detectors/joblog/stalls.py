@@ -15,6 +15,7 @@ _QUEUED = re.compile(
     r"last enqueued(?: NCCL)? work: (-?\d{1,12}).{0,80}?last completed(?: NCCL)? work: (-?\d{1,12})", re.IGNORECASE
 )
 _GROUP = re.compile(r"\[PG (?:ID \d{1,6} )?(?:PG )?(?:GUID )?([\w.-]{1,64})(?:\s?\([\w.-]{0,64}\))? Rank")
+_AT_WORK = re.compile(r"(?:at work sequence id|at work|at NCCL work): (\d{1,12})")
 _WORK = re.compile(r"SeqNum=(\d{1,12}), OpType=(\w{1,32})")
 _SOME = r"\[?(\d{1,6}(?:, ?\d{1,6}){0,63})"
 _ABSENT = re.compile(rf"[Rr]anks?:? {_SOME}\]? failed to pass|[Mm]issing [Rr]anks?:? ?{_SOME}")
@@ -62,11 +63,22 @@ def _absent(live: Sequence[Mark]) -> list[int]:
 def _groups(live: Sequence[Mark]) -> dict[str, dict[int, _Told]]:
     """Group -> rank -> what it said of it, the largest group first."""
     found: dict[str, dict[int, _Told]] = {}
+    of_work: dict[tuple[int, int], str] = {}  # rank and number of its work -> group: the line of the timeout names none
+    told_groups = set()
+    for mark in live:
+        at, named = _AT_WORK.search(mark.text), _GROUP.search(mark.text)
+        if mark.rank >= 0 and named:
+            told_groups.add(mark.rank)
+            if at:
+                of_work[mark.rank, int(at.group(1))] = named.group(1)
     for mark in live:
         queued, work, named = _QUEUED.search(mark.text), _WORK.search(mark.text), _GROUP.search(mark.text)
         if mark.rank < 0 or not (queued or work):
             continue
-        told = found.setdefault(named.group(1) if named else "", {}).setdefault(mark.rank, _Told())
+        group = named.group(1) if named else of_work.get((mark.rank, int(work.group(1)))) if work else None
+        if group is None and mark.rank in told_groups:
+            continue
+        told = found.setdefault(group or "", {}).setdefault(mark.rank, _Told())
         if queued and told.enqueued == -2:
             told.enqueued, told.completed = int(queued.group(1)), int(queued.group(2))
         if work and told.work == -2:

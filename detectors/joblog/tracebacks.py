@@ -53,11 +53,24 @@ class Reader(msgspec.Struct):
     frames: list[tuple[str, int, str]] = []
     inside: bool = True
     blank: int = 0
+    indent: bool = False
+    ignored: bool = False
+
+    @classmethod
+    def at(cls, number: int, text: str, *, ignored: bool = False) -> "Reader":
+        """A reader of the traceback that begins in this line. One behind a label is indented as a whole.
+
+        ignored: the interpreter said that it goes on all the same
+        """
+        front = text.find(HEADER)
+        return cls(number, indent=front > 0 and text[:front].rstrip().endswith(":"), ignored=ignored)
 
     def take(self, number: int, text: str) -> bool:
         """Take the next line of this writer; False: the traceback is over, and the line is not part of it."""
         if len(self.lines) >= MOST_LINES:
             return False
+        if self.indent and self.inside and text[:1] == " " and EXCEPTION.match(text.strip()) and ":" in text and self.frames:
+            text = text.strip()
         belongs = self._body(text) if self.inside else self._between(text)
         if not belongs:
             exception = EXCEPTION.match(text) if self.inside else None
@@ -103,6 +116,8 @@ class Reader(msgspec.Struct):
 
     def root(self) -> Raised | None:
         """The exception that was first: of a chain its start, of one carried from another process the original."""
+        if self.ignored:
+            return None
         told = [r for r in self.raised if r.kind not in _NO_NEWS] or self.raised
         own = [r for r in told if not r.carried and not _CARRIES.search(r.text[:400])]
         return own[0] if own else (told[0] if told else None)
