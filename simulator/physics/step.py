@@ -43,12 +43,26 @@ class Conditions:
 
 
 @dataclass(frozen=True)
+class Tail:
+    """What follows the passes. reduce_s, gather_s: exposed, shape (stages, tp); meeting_s: when all ranks have met after it"""
+
+    reduce_s: np.ndarray
+    gather_s: np.ndarray
+    meeting_s: float
+
+
+@dataclass(frozen=True)
 class Step:
-    """A step. phases: seconds, shape (world, len(PHASES)), every row sums to step_s; run: the pipelines' passes in time"""
+    """A step. phases: seconds, shape (world, len(PHASES)), every row sums to step_s; run: the pipelines' passes in time
+    send_s: of a message from each stage to the next; ready_s: when each stage begins; both of shape (stages, dp)
+    """
 
     step_s: float
     phases: np.ndarray
     run: Run
+    tail: Tail
+    send_s: np.ndarray
+    ready_s: np.ndarray
 
     def phase(self, name: str) -> np.ndarray:
         """One phase of every rank, shape (world,)."""
@@ -72,10 +86,10 @@ def step_of(job: Job, costs: Costs, conditions: Conditions) -> Step:
     sends = _sends(costs.send, near if costs.groups["pp"].tier <= Tier.NODE else far)
     ran = run(schedule, work.forward_s, work.backward_s, sends, ready)
     _fill(out, work, ran, late, ready, own)
-    step_s = _finish(out, job, costs, ran, far)
+    step_s, tail = _finish(out, job, costs, ran, far)
     phases = np.empty((layout.world, len(PHASES)))
     phases[places.reshape(-1)] = out.reshape(-1, len(PHASES))
-    return Step(step_s, phases, ran)
+    return Step(step_s, phases, ran, tail, sends, ready)
 
 
 def _of(values: np.ndarray | None, usual: float, places: np.ndarray) -> np.ndarray:
@@ -159,7 +173,7 @@ def _fill(out: np.ndarray, work: _Work, ran: Run, late: np.ndarray, ready: np.nd
     out[..., _AT["pp_wait"]] = (ran.end_s - ready - ran.busy_s)[:, :, None, None]
 
 
-def _finish(out: np.ndarray, job: Job, costs: Costs, ran: Run, far: np.ndarray) -> float:
+def _finish(out: np.ndarray, job: Job, costs: Costs, ran: Run, far: np.ndarray) -> tuple[float, Tail]:
     """Write what follows the last backward pass: gradients, norm, optimizer, parameters. Answers the length of the step."""
     schedule = ran.schedule
     together = ran.end_s.max(axis=1)  # (stages,): when the last replica of a stage is done
@@ -175,7 +189,7 @@ def _finish(out: np.ndarray, job: Job, costs: Costs, ran: Run, far: np.ndarray) 
     out[..., _AT["optimizer"]] = costs.optimizer_s[:, None, None, None]
     out[..., _AT["host"]] += job.software.host_s
     out[..., _AT["step_wait"]] = (meeting - reduced + after.max() - after)[:, None, None, :]
-    return step_s
+    return step_s, Tail(shown, gathered, meeting)
 
 
 def _exposed(job: Job, costs: tuple[Cost, ...], pieces: tuple[float, ...], share: np.ndarray, window: np.ndarray) -> np.ndarray:
