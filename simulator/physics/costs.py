@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from simulator.physics.collectives import Cost, collective, send
 from simulator.physics.devices import DeviceKind
-from simulator.physics.fabric import Fabric, Group, group_of
+from simulator.physics.fabric import Fabric, Group, Tier, group_of
 from simulator.physics.layout import Layout
 from simulator.physics.models import Model, again_of
 from simulator.physics.noise import network_stretch
@@ -26,7 +26,8 @@ class Costs:
     of attention is `attention_again` times its forward pass
     tp_s, cp_s, ep_s: communication of a chunk in one direction before any overlap, shape (chunks, stages)
     send: to the next stage; reduce, gather: gradients and parameters of each stage, a Cost per stage, and how many pieces
-    parameters, memory_bytes: on one device of each stage, shape (stages,)
+    parameters, memory_bytes, network_bytes: of one device of each stage, shape (stages,); network_bytes leave through its
+    NIC in a step: gradients, parameters, messages between stages, tokens to experts
     """
 
     matrix_s: np.ndarray
@@ -44,6 +45,7 @@ class Costs:
     optimizer_s: np.ndarray
     parameters: np.ndarray
     memory_bytes: np.ndarray
+    network_bytes: np.ndarray
     groups: dict[str, Group]
 
 
@@ -77,7 +79,8 @@ def costs_of(job: Job) -> Costs:
         matrix_s=table[..., 0], attention_s=table[..., 1], backward_matrix_s=table[..., 2],
         attention_again=2.0 + again_of(layout.recompute), tp_s=table[..., 3], cp_s=table[..., 4], ep_s=table[..., 5],
         send=_send(job, groups["pp"]), reduce=reduce, gather=gather, pieces=pieces, norm=_norm(job),
-        optimizer_s=moved / job.device.memory_bytes_per_s, parameters=dense + experts, memory_bytes=memory, groups=groups,
+        optimizer_s=moved / job.device.memory_bytes_per_s, parameters=dense + experts, memory_bytes=memory,
+        network_bytes=_traffic(job, groups, bounds, dense + experts), groups=groups,
     )  # fmt: skip
 
 
@@ -143,9 +146,35 @@ def _memory(job: Job, bounds: np.ndarray, parameters: np.ndarray) -> np.ndarray:
     return np.asarray(memory)
 
 
-def _send(job: Job, group: Group) -> Cost:
+def _message_bytes(job: Job) -> float:
+    """Of one micro-batch between two stages, from one rank; ranks of a tensor group send a part each."""
     layout = job.layout
-    return send(layout.micro_batch * layout.sequence / layout.cp / layout.tp * job.model.hidden * 2.0, group, job.device, job.fabric)
+    return layout.micro_batch * layout.sequence / layout.cp / layout.tp * job.model.hidden * 2.0
+
+
+def _send(job: Job, group: Group) -> Cost:
+    return send(_message_bytes(job), group, job.device, job.fabric)
+
+
+def _traffic(job: Job, groups: dict[str, Group], bounds: np.ndarray, parameters: np.ndarray) -> np.ndarray:
+    """Bytes that one device of each stage sends through the network in a step, shape (stages,)."""
+    layout, model = job.layout, job.model
+    sent = np.zeros(layout.pp)
+    replicas, experts = groups["dp"], groups["ep"]
+    if replicas.tier > Tier.NODE:
+        once = parameters * (layout.gradient_bytes + _WEIGHT_BYTES)
+        sent += once * (replicas.size - 1) / replicas.size / replicas.per_node
+    if groups["pp"].tier > Tier.NODE:
+        passes = np.full(layout.pp, 2.0 * layout.chunks)
+        passes[0] -= 1.0  # nothing goes back from the first chunk, nothing on from the last
+        passes[-1] -= 1.0
+        sent += passes * layout.micro_batches * _message_bytes(job)
+    if experts.tier > Tier.NODE:
+        routed = _message_bytes(job) * model.experts_active * (experts.size - experts.per_node) / experts.size
+        for place in range(layout.pp * layout.chunks):
+            sparse = sum(model.is_sparse(n) for n in range(bounds[place], bounds[place + 1]))
+            sent[place % layout.pp] += 4.0 * sparse * routed * layout.micro_batches  # there and back, forward and backward
+    return np.asarray(sent)
 
 
 def _replicas(job: Job, group: Group, dense: float, experts: float) -> tuple[Cost, Cost, float]:

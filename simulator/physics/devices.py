@@ -41,6 +41,14 @@ class DeviceKind(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """A device's own share of its node's NICs, one direction."""
         return self.nic_bytes_per_s * self.nics_per_node / DEVICES_PER_NODE
 
+    def power_w(self, computing: float, waiting: float = 0.0) -> float:
+        """Power drawn on average. computing, waiting: shares of the time in kernels that compute and that wait for others
+
+        A collective that waits keeps the device busy and draws little, which is how a hang looks: full utilisation near
+        idle power. 90 % of the limit while computing and an eighth while waiting are assumed.
+        """
+        return self.power_w_idle + (self.power_w_max - self.power_w_idle) * min(1.0, 0.9 * computing + 0.125 * waiting)
+
     def peak(self, dtype: str) -> float:
         """Dense FLOP/s. raises PhysicsError: no peak is known for this dtype"""
         return pick(self.peak_flops, dtype, f"peak of {self.title}")

@@ -52,6 +52,12 @@ def test_a_kind_holds_together(name: str) -> None:
     assert kind.scale_up_bytes_per_s > kind.pcie_bytes_per_s
 
 
+def test_a_device_that_waits_draws_little() -> None:
+    kind = device_kind("h100")
+    idle, hung, usual, busy = (kind.power_w(*shares) for shares in ((0.0, 0.0), (0.0, 1.0), (0.8, 0.2), (1.0, 0.0)))
+    assert kind.power_w_idle == idle < hung < 0.25 * kind.power_w_max < 0.7 * kind.power_w_max < usual < busy < kind.power_w_max
+
+
 def test_what_is_public_of_the_reference_device_and_what_is_not() -> None:
     kind = device_kind("kunlun-p800")
     assert (kind.memory_bytes, kind.power_w_max, kind.peak("bf16")) == (98_304 * 2**20, 400.0, 345e12)

@@ -182,6 +182,15 @@ def test_whatever_happens_the_ranks_agree_on_the_step(seed: int, sizes: dict[str
     assert waits(step).argmin() in range(world)
 
 
+def test_what_a_device_sends_is_gradients_parameters_and_messages() -> None:
+    one = job(pp=4, dp=2, chunk_layers=(7, 7, 7, 7), tp=8)
+    sent, message = one.costs.network_bytes, 4096 / 8 * 3584 * 2
+    shared = one.costs.parameters * (4 + 2) / 2
+    assert sent == pytest.approx(shared + np.array([1, 2, 2, 1]) * 16 * message)
+    alone = job(pp=1, dp=1, tp=8, chunk_layers=())
+    assert alone.costs.network_bytes.tolist() == [0.0]
+
+
 def test_chance_is_an_argument() -> None:
     drawn = [
         JOB.step(Conditions(compute=spread_of(Generator(Philox(key=1)), WORLD, JOB.job.software))).phases.tobytes() for _ in range(2)
