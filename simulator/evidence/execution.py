@@ -206,27 +206,19 @@ class Execution:
     # --- what came of it
 
     def waited_for(self, rank: int) -> bool:
-        """Whether a peer stands in the operation that this rank comes to next, or has finished the one that its device does not."""
+        """Whether a peer stands in an operation that this rank has yet to come to, or has finished the one that its device does not."""
         line = self.lines[rank]
-        following = next((act for act in line.acts[line.at :] if act.talks), None)
-        if following is None:
-            return False
         if line.stall is not None and line.stall.kind is Kind.DEVICE_IN:
             return self._is_behind(rank, line)
-        return any(
-            (m := self.meetings.get(key)) is not None and bool(m.waiting) for key in self._peek(rank, line, following)
-        )
+        before = dict(line.met)
+        ahead = [key for act in line.acts[line.at :] if act.talks for key, _ in self._keys(rank, line, act)]
+        line.met = before
+        return any((m := self.meetings.get(key)) is not None and bool(m.waiting) for key in ahead)
 
     def _is_behind(self, rank: int, line: Line) -> bool:
         group, _ = self._groups[rank][line.acts[line.at].group]
         meeting = self.meetings.get(group * _SPAN + line.met.get(group, -1))
         return line.issued[line.at] == line.issued[line.at] and meeting is not None and not meeting.missing
-
-    def _peek(self, rank: int, line: Line, act: Act) -> list[int]:
-        before = dict(line.met)
-        keys = [key for key, _ in self._keys(rank, line, act)]
-        line.met = before
-        return keys
 
 
 def _numbers(layout: Layout) -> list[dict[str, tuple[int, int]]]:

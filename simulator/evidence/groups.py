@@ -82,6 +82,10 @@ class Layout:
             raise LayoutError(
                 f"{self.tp * self.cp * self.dp} ranks of a stage do not divide by ep {self.ep} x etp {self._expert_tensor}"
             )
+        if self.lines("pp") != self.lines("pp", experts=True):
+            raise LayoutError(
+                f"order {self.order!r}: experts would lie in other pipelines than the rest of their layers"
+            )
 
     @property
     def world(self) -> int:

@@ -49,6 +49,11 @@ def test_experts_are_carved_out_of_the_replicas_of_a_stage() -> None:
     [
         pytest.param({"dp": 3, "ep": 2}, "do not divide", id="experts that do not divide the replicas are refused"),
         pytest.param({"dp": 2, "order": "tp-dp"}, "once each", id="an order that leaves an axis out is refused"),
+        pytest.param(
+            {"dp": 4, "tp": 2, "pp": 2, "ep": 2, "order": "tp-cp-ep-pp-dp"},
+            "other pipelines",
+            id="experts across stages are refused",
+        ),
         pytest.param({"dp": 0}, "at least one", id="a size of nothing is refused"),
     ],
 )
