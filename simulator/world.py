@@ -9,10 +9,10 @@ from holdfast.events import Order
 from holdfast.topology import Kind
 from simulator.agents import dump_record
 from simulator.cluster import Cluster
+from simulator.evidence.job import JobStand
 from simulator.faults import OnRank, Story, Struck
 from simulator.nodes import Node
 from simulator.pages import pages
-from simulator.recorder import Stand
 from simulator.serving import Service
 from simulator.training import Shape, TrainingJob
 
@@ -109,7 +109,7 @@ class World:
         job = self.jobs.get(order.job)
         if job is None or not job.nodes:
             return
-        stand, now = Stand(job), self.cluster.now
+        stand, now = JobStand(job, self.cluster.seed, self.cluster.now), self.cluster.now
         for node in job.nodes:
             records = [dump_record(order.id, *piece, at=now) for piece in stand.on_node(node)]
             records[-1]["complete"] = True
