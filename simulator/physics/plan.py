@@ -15,6 +15,7 @@ from simulator.physics.software import Software
 from simulator.physics.startup import startup_s
 from simulator.physics.step import PHASES, Conditions, Step, step_of
 from simulator.physics.tables import PhysicsError
+from simulator.physics.variation import vary
 
 _USUAL = Conditions()
 
@@ -70,6 +71,10 @@ class Plan:
     def step(self, conditions: Conditions = _USUAL) -> Step:
         """Time one step under these conditions, for every rank. raises PhysicsError: an array of another shape"""
         return step_of(self.job, self.costs, conditions)
+
+    def vary(self, step: Step, chance: np.random.Generator) -> Step:
+        """A step under the same conditions with the jitter of another, at a tenth of the cost. step: one without jitter"""
+        return vary(self.job, step, chance)
 
     @property
     def checkpoint_bytes(self) -> float:

@@ -1,5 +1,6 @@
 """Who waits for whom in a step, and what does not fit."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -180,6 +181,23 @@ def test_whatever_happens_the_ranks_agree_on_the_step(seed: int, sizes: dict[str
     np.testing.assert_allclose(step.phases.sum(axis=1), step.step_s, rtol=1e-9)
     assert step.phases.min() > -1e-9
     assert waits(step).argmin() in range(world)
+
+
+@pytest.mark.parametrize("sizes", [{}, {"chunks": 2}, {"pp": 4, "dp": 2, "chunk_layers": (7, 7, 7, 7)}, {"tp": 4, "cp": 2}])
+def test_a_varied_step_is_like_one_that_was_played(sizes: dict[str, Any]) -> None:
+    one = job(**sizes)
+    steady = Conditions(compute=spread_of(Generator(Philox(key=3)), one.job.layout.world, one.job.software))
+    usual = one.step(steady)
+    varied = [one.vary(usual, Generator(Philox(key=n))) for n in range(60)]
+    for step in varied:
+        np.testing.assert_allclose(step.phases.sum(axis=1), step.step_s)
+        assert step.phases.min() > -1e-12
+    noisy = [replace(steady, jitter=jitter_of(Generator(Philox(key=n)), one.passes, one.job.software)) for n in range(60)]
+    played = [one.step(conditions) for conditions in noisy]
+    lengths = [np.array([step.step_s for step in steps]) for steps in (varied, played)]
+    assert lengths[0].mean() == pytest.approx(lengths[1].mean(), rel=0.01)
+    assert lengths[0].std() == pytest.approx(lengths[1].std(), rel=0.8)
+    assert usual.phases.tobytes() == one.step(steady).phases.tobytes()  # it is left as it was
 
 
 def test_what_a_device_sends_is_gradients_parameters_and_messages() -> None:
