@@ -12,6 +12,7 @@ from simulator.evidence.stall import Kind, Stall
 
 _LAUNCH_S = 0.0001
 _COLLECTIVE_S = 0.0008
+_AT_ONCE = frozenset({Op.LOAD, Op.SAVE, Op.SETTLE})
 _NEVER = float("nan")
 _SPAN = 1 << 20  # operations of one group, or of one pair, in a step: far more than there are
 
@@ -197,8 +198,9 @@ class Execution:
         stall = line.stall
         stop = stall.at if stall and stall.kind in OF_HOST else len(line.acts)
         at, most = line.at, line.at + self.depth
-        while at < min(stop, most, len(line.acts)):
-            if line.acts[at].op is Op.SYNCHRONIZE:
+        while at < min(stop, len(line.acts)):
+            # what needs no device is done at once; a launch finds no room in the end
+            if line.acts[at].op is Op.SYNCHRONIZE or (at >= most and line.acts[at].op not in _AT_ONCE):
                 break
             at += 1
         line.entered = line.host_at = at

@@ -74,16 +74,21 @@ def _numel(sizes: Sizes) -> int:
 
 def first_signal(course: Course) -> tuple[float, int]:
     """When the first watchdog of the job times out, and whose it is; infinity where none ever does."""
-    timeout_s = course.scene.timeout_s
     found = [
-        (one.since - course.scene.skew(r) + timeout_s, r) for r in _watched(course) for one in waiting(course, r)[:1]
+        (since + course.scene.timeout_s, rank)
+        for rank in range(course.layout.world)
+        if (since := _oldest(course, rank)) is not None
     ]
     return min(found, default=(math.inf, -1))
 
 
-def _watched(course: Course) -> list[int]:
-    """Ranks whose watchdog lives, first those that stand longest."""
-    return [r for r in range(course.layout.world) if not course.stalled(r, Kind.STOPPED, Kind.GONE)]
+def _oldest(course: Course, rank: int) -> float | None:
+    """When a rank whose watchdog lives has launched the oldest operation that has not ended, in true Unix seconds."""
+    line = course.line(rank)
+    if course.stalled(rank, Kind.STOPPED, Kind.GONE):
+        return None
+    at = next((n for n in range(line.entered) if line.acts[n].talks and not line.done(n)), None)
+    return None if at is None else course.scene.began_at + float(course.times(rank, now=True)[0][at])
 
 
 def watchdog_lines(course: Course, rank: int, at: float, *, first: tuple[float, int] | None = None) -> list[str]:
