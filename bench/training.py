@@ -1,4 +1,4 @@
-"""Lines per second out of which step lines are read: of job output that holds none, and of step lines of each form.
+"""Lines per second of one core's processor time out of which step lines are read: of output that holds none, and of each form.
 
 python -m bench.training
 """
@@ -7,6 +7,7 @@ import time
 
 from detectors.training.finite import Seen
 from detectors.training.health import Health
+from detectors.training.pace import Pace
 from detectors.training.steplines import Steplines
 
 NONE = (
@@ -48,11 +49,13 @@ def main() -> None:
     for name, form in FORMS.items():
         rate, found = per_second((form,), 60_000)
         print(f"step lines, {name}: {rate:,.0f} a second, {found:,} records")
-    health, begun = Health(), time.process_time()
+    health, pace, begun = Health(), Pace(), time.process_time()
     for n in range(20_000):
         for _ in health.take(Seen(n, loss=2.3 + n % 60 * 0.001, grad_norm=0.2 + n % 60 * 0.001)):
             pass
-    print(f"judged: {20_000 / (time.process_time() - begun):,.0f} steps a second")
+        for _ in pace.take(n, 1.2 + n % 7 * 0.001):
+            pass
+    print(f"judged by loss and by pace: {20_000 / (time.process_time() - begun):,.0f} steps a second")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,12 @@ import numpy as np
 from ahocorasick_rs import BytesAhoCorasick, Implementation
 
 
+def starts_of(block: bytes) -> np.ndarray:
+    """Where each line of the block starts, and its end: int64, one more than there are lines."""
+    ends = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == 10) + 1
+    return np.concatenate([[0], ends, [len(block)]] if not ends.size or ends[-1] != len(block) else [[0], ends])
+
+
 class Scan:
     """A block scanner. words: literal texts, case and all."""
 
@@ -15,10 +21,15 @@ class Scan:
         self.words = tuple(dict.fromkeys(words))
         self._machine = BytesAhoCorasick([word.encode() for word in self.words], implementation=Implementation.DFA)
 
+    def rows_of(self, block: bytes) -> tuple[np.ndarray, list[int]]:
+        """Line starts of the block, and the lines that hold any of the words, in order."""
+        starts, hits = starts_of(block), self._machine.find_matches_as_indexes(block)
+        at = np.fromiter((hit[1] for hit in hits), dtype=np.int64, count=len(hits))
+        return starts, np.unique(np.searchsorted(starts, at, side="right") - 1).tolist()
+
     def lines(self, block: bytes) -> tuple[np.ndarray, dict[int, set[int]]]:
         """Line starts of the block (int64, one more than there are lines), and line -> numbers of its words."""
-        ends = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == 10) + 1
-        starts = np.concatenate([[0], ends, [len(block)]] if not ends.size or ends[-1] != len(block) else [[0], ends])
+        starts = starts_of(block)
         hits = self._machine.find_matches_as_indexes(block, overlapping=True)
         found: dict[int, set[int]] = {}
         if hits:

@@ -44,6 +44,17 @@ class Told(msgspec.Struct, gc=False):
     plain: bool = False
 
 
+class Value(NamedTuple):
+    """Where in a line one of its numbers stands, and what it is. field: of `Told`; factor: to its unit; whole: a count"""
+
+    field: str
+    factor: float
+    start: int
+    end: int
+    whole: bool
+    is_clock: bool = False
+
+
 class Overflow(NamedTuple):
     """A step thrown away because its gradients overflowed. scale: the next one, None if unchanged; fatal: none is left."""
 
@@ -85,7 +96,7 @@ _PLAIN = re.compile(
     rf"(?<![\w/])([A-Za-z_][\w/]{{0,40}}(?: [A-Za-z][\w/]{{0,20}}){{0,2}}(?: \((?:s|ms)\))?)"
     rf"\s{{0,8}}[:=]?\s{{0,12}}({_NUMBER})(ms|us|s|)(?![A-Za-z\d])"
 )
-_CLOCK = re.compile(r"""['"]elapsed_time['"]: ?['"](?:(\d{1,5}) days?, )?(\d{1,5}):(\d\d):(\d\d)['"]""")
+_CLOCK = re.compile(r"""['"]elapsed_time['"]: ?['"]((?:\d{1,5} days?, )?\d{1,5}:\d\d:\d\d)['"]""")
 _BAR = re.compile(r"(\d{1,12})/\d{1,12} \[")
 _TIMER = re.compile(r"global_step=(\d{1,12}),.{0,80}?CurrSamplesPerSec=([\d.]{1,32})")
 _OLD_TIMER = re.compile(r"(?:^|[ :])(\d{1,12})/\d{1,12}, SamplesPerSec=([\d.]{1,32})")
@@ -118,6 +129,45 @@ def told(text: str) -> Told | None:
     if "{" in text and ("':" in text or '":' in text):
         return _quoted(text)
     return _plain(text)
+
+
+def values_of(text: str) -> list[Value]:
+    """Where the numbers stand that `told` takes out of a line, of the forms whose lines are many; [] for others."""
+    if begun := _MEGATRON.search(text):
+        step = Value("step", 1.0, *begun.span(1), whole=True)
+        return [step, *(v for v in _values(_PART, text, begun.start()) if v.field != "step")]
+    if "SamplesPerSec=" in text or "skipped=" in text:
+        return []
+    if "{" in text and ("':" in text or '":' in text):
+        clock = _CLOCK.search(text)
+        bar = _BAR.search(text[: text.find("{")])
+        found = _values(_QUOTED, text, 0)
+        known = {value.field for value in found}
+        found += [Value("clock_s", 1.0, *clock.span(1), whole=False, is_clock=True)] if clock and "clock_s" not in known else []
+        return found if bar is None else []
+    return _values(_PLAIN, text, 0)
+
+
+def _values(form: re.Pattern[str], text: str, start: int) -> list[Value]:
+    found: dict[str, Value] = {}
+    for pair in islice(form.finditer(text, start), MOST_PAIRS):
+        unit = pair.group(3) if form.groups > 2 else ""
+        name = "step_time" if unit and pair.group(1) == "time" else pair.group(1)
+        field, factor = _KEYS.get(name) or (_key(name) if form is _PLAIN else ("", 1.0))
+        number = _number(pair.group(2))
+        if field and field not in found and number is not None and not (field in _COUNTS and not 0.0 <= number <= _MOST_COUNT):
+            found[field] = Value(field, factor * _UNITS[unit], *pair.span(2), whole=field in _COUNTS)
+    return list(found.values())
+
+
+def clock_s(text: str) -> float:
+    """`1 day, 5:13:22` in seconds.
+
+    raises ValueError: it is none
+    """
+    days, comma, rest = text.rpartition(", ")
+    hours, minutes, seconds = rest.split(":")
+    return ((int(days.split(" ")[0]) if comma else 0) * 24.0 + int(hours)) * 3600.0 + int(minutes) * 60.0 + int(seconds)
 
 
 def is_cut(text: str, row: Told | None) -> bool:
@@ -166,8 +216,7 @@ def _quoted(text: str) -> Told | None:
         return None  # the summary of a run
     row = _row(_pick(_QUOTED.findall(text)), text.find("{"))
     if clock := _CLOCK.search(text):
-        days, hours, minutes, seconds = (int(part or 0) for part in clock.groups())
-        row.clock_s = ((days * 24.0 + hours) * 60.0 + minutes) * 60.0 + seconds
+        row.clock_s = clock_s(clock.group(1))
     if row.step < 0 and (bar := _BAR.search(text[: row.start])):
         row.step = int(bar.group(1))
     by_loss = row.loss is not None or (row.grad_norm is not None and row.lr is not None)

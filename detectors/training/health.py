@@ -107,7 +107,10 @@ class Health(msgspec.Struct):
     def _bump(self, seen: Seen, loss: float, gradient: float) -> Iterator[Episode]:
         bump = self.bump
         if bump is None:
-            bump = Bump(seen.step, seen.line, self.level.middle(), self._noise(), loss)
+            before = self.level.middle()
+            if loss - before <= _LEAST_SHARE * abs(before):
+                return  # whatever the noise
+            bump = Bump(seen.step, seen.line, before, self._noise(), loss)
         over = loss - bump.before
         z = over / bump.noise
         odd = z > ODD_Z and over > _LEAST_SHARE * abs(bump.before)
@@ -185,6 +188,9 @@ class Health(msgspec.Struct):
         slow = self.level.wide_middle()
         self.lowest = min(self.lowest, slow)
         rise = slow - self.lowest
+        if self.drift is None and rise <= _DRIFT_SHARE * abs(self.lowest):
+            self.risen, self.risen_at = 0, None
+            return
         limit = self._limit(self.lowest, self._noise())
         if self.drift is not None:
             if rise < 0.5 * limit:

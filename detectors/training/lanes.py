@@ -34,6 +34,7 @@ class Lanes:
         self.attempt = 0
         self._lanes: dict[str, Lane] = {}
         self._writers: dict[str, str] = {}
+        self._prefix = ("", "")  # the last, and its writer
         self._numbered = -1  # step of the latest line that told no loss
 
     def place(self, prefix: str, row: Told, told: Callable[[int, int], float | None]) -> tuple[Lane, int]:
@@ -68,12 +69,15 @@ class Lanes:
         return lane
 
     def _writer(self, prefix: str) -> str:
-        prefix = _STAMP.sub("", prefix[:MOST_PREFIX])  # else each second would be a writer of its own
+        if prefix == self._prefix[0]:
+            return self._prefix[1]
+        whole, prefix = prefix, _STAMP.sub("", prefix[:MOST_PREFIX])  # else each second would be a writer of its own
         writer = self._writers.get(prefix)
         if writer is None:
             while len(self._writers) >= MOST_LANES:
                 del self._writers[next(iter(self._writers))]
             writer = self._writers[prefix] = bare(prefix).stream
+        self._prefix = (whole, writer)
         return writer
 
     def _step_of(self, lane: Lane, row: Told) -> int:

@@ -35,7 +35,7 @@ class Stretch(msgspec.Struct):
 class Pace(msgspec.Struct):
     """One attempt. usual: step times older than the last `STAYS`, which are in `recent`; shifts: those that have not healed.
 
-    settling: so many steps are still to be left out
+    settling: so many steps are still to be left out; reference: the usual step time, 0.0 where it has to be found anew
     """
 
     signal: str = "step_s"
@@ -44,6 +44,7 @@ class Pace(msgspec.Struct):
     recent: list[tuple[int, int, float]] = []
     stretch: Stretch | None = None
     shifts: list[Episode] = []
+    reference: float = 0.0
 
     def take(self, step: int, seconds: float, *, line: int = 0, paused: bool = False) -> Iterator[Episode]:
         """Learn of the next step. seconds: what it took; paused: an evaluation or a checkpoint came before it.
@@ -60,6 +61,7 @@ class Pace(msgspec.Struct):
             _, _, left = self.recent.pop(0)
             if not self.usual.known or left < LONG_STEP * self._reference():
                 self.usual.learn(left)
+                self.reference = 0.0
         if not self.usual.known:
             return
         yield from self._long_step(step, seconds, line, paused)
@@ -72,7 +74,9 @@ class Pace(msgspec.Struct):
             yield self._spike(self.stretch, None)
 
     def _reference(self) -> float:
-        return median(self.usual.values)
+        if not self.reference:
+            self.reference = median(self.usual.values)
+        return self.reference
 
     def _noise(self) -> float:
         return max(self.usual.noise(), 0.002 * self._reference())
@@ -126,7 +130,7 @@ class Pace(msgspec.Struct):
 
     def _begin_anew(self) -> None:
         """What is usual now is what was lately."""
-        self.usual, self.stretch = Level(), None
+        self.usual, self.stretch, self.reference = Level(), None, 0.0
         for _, _, seconds in self.recent:
             self.usual.learn(seconds)
 

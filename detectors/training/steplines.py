@@ -10,9 +10,10 @@ from typing import BinaryIO
 import msgspec
 
 from detectors.joblog.prefix import ANSI
-from detectors.scan import blocks, scan_of
+from detectors.scan import blocks, rows, scan_of
 from detectors.training.forms import Overflow, Told, goes_on, is_cut, overflow, tells_a_pause, told
 from detectors.training.lanes import Lanes
+from detectors.training.layout import Layouts
 
 MOST_HELD = 4096
 MOST_WRAPS = 8
@@ -58,7 +59,7 @@ class Steplines:
         self.lines = self.records = self.late = 0
         self._most = held
         self._scan = scan_of(_WORDS)
-        self._lanes = Lanes()
+        self._lanes, self._layouts = Lanes(), Layouts()
         self._held: dict[tuple[int, int], Record] = {}
         self._given = (-1, -1)  # attempt and step of the latest record that was given out
         self._open: tuple[int, str, int] | None = None  # line, text and wraps of a record that is not whole yet
@@ -73,23 +74,18 @@ class Steplines:
 
     def feed(self, first: int, block: bytes) -> Iterator[Record]:
         """Take whole lines. first: number of the block's first line, from 1."""
-        starts, found = self._scan.lines(block)
+        starts, found = self._scan.rows_of(block)
         bounds = starts.tolist()
-        total = len(bounds) - 1
-        self.lines += total
+        self.lines += len(bounds) - 1
         # a wrapped record goes on in lines that hold none of the words
-        rows, row = iter(sorted(found)), -1
-        due = next(rows, total)
-        while True:
-            row = row + 1 if self._open else max(row + 1, due)
-            if row >= total:
-                break
-            while due <= row:
-                due = next(rows, total)
-            piece = block[bounds[row] : min(bounds[row + 1], bounds[row] + (1 << 20))].decode("utf-8", "replace")
-            piece = piece.rstrip("\r\n")
-            for text in piece.split("\r") if "\r" in piece else (piece,):
-                self._take(first + row, text[:MOST_CHARACTERS])
+        for row in rows(found, len(bounds) - 1, lambda: self._open is not None):
+            text = block[bounds[row] : min(bounds[row + 1], bounds[row] + (1 << 20))].decode("utf-8", "replace").rstrip("\r\n")
+            known = self._layouts.told(text) if self._open is None else None
+            if known is not None:
+                self._note(first + row, known[1], known[0])
+            else:
+                for part in text.split("\r") if "\r" in text else (text,):
+                    self._take(first + row, part[:MOST_CHARACTERS])
             if len(self._held) > self._most:
                 yield from self._give(self._most // 2)
 
@@ -122,7 +118,9 @@ class Steplines:
         if is_cut(text, row):
             self._open = (number, text, wraps)
         elif row is not None:
-            self._note(number, text, row)
+            if not wraps:
+                self._layouts.learn(text, row)
+            self._note(number, text[: max(0, row.start)], row)
         elif tells_a_pause(text):
             self._paused = True
 
@@ -130,14 +128,14 @@ class Steplines:
         if self._open is not None:
             (number, text, _), self._open = self._open, None
             if row := told(text):
-                self._note(number, text, row)
+                self._note(number, text[: max(0, row.start)], row)
 
     # --- one record a step
 
-    def _note(self, number: int, text: str, row: Told) -> None:
+    def _note(self, number: int, prefix: str, row: Told) -> None:
         if row.step < 0 and row.loss is None:
             return
-        lane, step = self._lanes.place(text[: max(0, row.start)], row, self._told)
+        lane, step = self._lanes.place(prefix, row, self._told)
         self._keep(number, lane.attempt, step, row)
 
     def _told(self, attempt: int, step: int) -> float | None:
