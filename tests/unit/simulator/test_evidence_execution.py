@@ -1,6 +1,8 @@
 """Who waits for whom once something in a simulated job goes wrong."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from holdfast.faults import HangCause, Judgement
 from simulator.evidence.acts import Model, Op
@@ -28,10 +30,30 @@ def test_all_ranks_end_up_waiting(kind: Kind) -> None:
     assert list(stand.truth.causes) == [RANK]
 
 
-def test_without_trouble_every_rank_ends_its_step() -> None:
-    course = Stand(Scene(layout=LAYOUT, model=MODEL)).course
+@settings(max_examples=25, deadline=None)
+@given(
+    st.builds(
+        Layout,
+        dp=st.sampled_from([2, 4]),
+        tp=st.sampled_from([1, 2]),
+        pp=st.integers(1, 4),
+        cp=st.sampled_from([1, 2]),
+        ep=st.sampled_from([1, 2]),
+    ),
+    st.builds(
+        Model,
+        layers=st.integers(1, 3),
+        micro_batches=st.integers(1, 6),
+        experts=st.sampled_from([0, 8]),
+        batched_transfers=st.booleans(),
+        overlapped_gradients=st.booleans(),
+    ),
+)
+def test_without_trouble_every_rank_ends_its_step(layout: Layout, model: Model) -> None:
+    course = Stand(Scene(layout=layout, model=model, step=19)).course
     assert all(line.at == len(line.acts) for line in course.run.lines)
     assert not course.has_hung
+    assert all(line.done(at) for line in course.run.lines for at in range(len(line.acts)))
 
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, id=f"{kind}: nothing of it is launched") for kind in sorted(HOST)])
