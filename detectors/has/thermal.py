@@ -45,24 +45,28 @@ class Thermal:
         has_clock = "gpu.sm_clock_hz" in seen.signals
         clock = seen.values[:, seen.signals.index("gpu.sm_clock_hz")] if has_clock else np.full(len(heat), np.nan)
         odd = (robust_z(heat, floor=0.03) > self.z) & (heat >= self.hot_c)
-        slow = (robust_z(clock, floor=0.01) < -self.z) & (clock < self.slow_ratio * _middle(clock)) if has_clock else odd & False
+        slow = (
+            (robust_z(clock, floor=0.01) < -self.z) & (clock < self.slow_ratio * _middle(clock))
+            if has_clock
+            else odd & False
+        )
+        # a slow clock on a cool device is somebody's limit, not heat: both or heat alone is claimed
+        odd |= slow & (heat >= self.hot_c)
+        if not odd.any() and not self._devices:
+            return
         usual = f"{_middle(heat):.0f} C, {_middle(clock) / 1e6:.0f} MHz"
-        for n, target in enumerate(seen.targets):
-            if not np.isfinite(heat[n]):
-                continue  # a reading that is missing is no cool one
-            text = f"{heat[n]:.0f} C, clock {clock[n] / 1e6:.0f} MHz; its peers: {usual}"
-            # a slow clock on a cool device is somebody's limit, not heat: both or heat alone is claimed
-            yield from self._judge(target, bool(odd[n] or (slow[n] and heat[n] >= self.hot_c)), text, seen)
+        for n in np.flatnonzero(np.isfinite(heat)).tolist():  # a reading that is missing is no cool one
+            if odd[n] or self._key(seen.targets[n]) in self._devices:
+                text = f"{heat[n]:.0f} C, clock {clock[n] / 1e6:.0f} MHz; its peers: {usual}"
+                yield from self._judge(seen.targets[n], bool(odd[n]), text, seen)
 
     def tick(self, now: float) -> Iterator[Finding]:
         return iter(())
 
     def _judge(self, target: Target, odd: bool, text: str, seen: Samples) -> Iterator[Finding]:
-        key = f"{target.node} {target.id}"
-        one = self._devices.get(key)
+        key = self._key(target)
+        one = self._devices.get(key)  # only those that stood out are remembered
         if one is None:
-            if not odd:
-                return  # only those that stood out are remembered
             while len(self._devices) >= MOST_DEVICES:
                 del self._devices[next(iter(self._devices))]
             one = self._devices[key] = Warmth()
@@ -74,6 +78,10 @@ class Thermal:
             del self._devices[key]
             if one.claim is not None:
                 yield msgspec.structs.replace(one.claim, at=seen.at, cleared=True, evidence=())
+
+    @staticmethod
+    def _key(target: Target) -> str:
+        return f"{target.node} {target.id}"
 
     def _finding(self, target: Target, text: str, seen: Samples) -> Finding:
         self._said += 1

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from detectors.npd.reading import Noted, Reading
+from detectors.npd.noted import Noted
+from detectors.npd.reading import Reading
 from detectors.npd.rules import Rules
 from detectors.scan import blocks
 from holdfast.faults import Action, Fault, Judgement, NodeAction, Severity
@@ -74,8 +75,8 @@ def _read(reading: Reading, given: Input) -> Skipped | None:
 
 def _rows(reading: Reading, name: str, *, every: bool) -> Iterator[dict[str, Any]]:
     noted = sorted(reading.found.values(), key=lambda n: n.line)
-    if not every:
-        yield from (as_row(one) for one in noted)
+    if not every:  # that something is well again is news only to who saw it unwell
+        yield from (as_row(one) for one in noted if not one.recovery)
         return
     by_line: dict[int, list[Noted]] = {}
     for one in noted:
@@ -96,16 +97,21 @@ def as_row(noted: Noted) -> dict[str, Any]:
     }  # fmt: skip
     extra = {
         "uptime_s": noted.uptime_s, "host": noted.host or None, "instance": noted.instance or None, "caused_by": noted.caused_by,
-        "cleared": noted.cleared or None,
+        "cleared": noted.cleared or None, "detail": noted.detail or None, "recovery": noted.recovery or None,
     }  # fmt: skip
     return row | {key: value for key, value in extra.items() if value is not None}
 
 
 def verdict_of(noted: Sequence[Noted], lines: int) -> Verdict:
     """One verdict of a node's findings: the most severe is the root, errors of the same severity by their time."""
-    serious = [one for one in noted if one.severity in _SURE and one.caused_by is None and not one.cleared]
+    serious = [
+        one for one in noted if one.severity in _SURE and one.caused_by is None and not one.cleared and not one.recovery
+    ]
     serious.sort(key=lambda n: (_ORDER[n.severity], n.fault in _OWN, n.line))
-    detail: dict[str, Json] = {"findings": [as_row(one) for one in noted[:200]], "lines": lines}
+    detail: dict[str, Json] = {
+        "findings": [as_row(one) for one in [one for one in noted if not one.recovery][:200]],
+        "lines": lines,
+    }
     if not serious:
         return Verdict(verdict=Judgement.HEALTHY, detail=detail)
     root = serious[0]

@@ -11,6 +11,8 @@ from tests.unit.detectors.seen import answers, claims, lines
 XID = "NVRM: Xid (PCI:0000:3b:00): 79, pid=4121, name=python, GPU has fallen off the bus."
 PCIE = "pcieport 0000:00:1c.0: AER: Uncorrected (Non-Fatal) error received: 0000:3b:00.0"
 OTHER = "usb 1-1: new high-speed USB device"
+PAGE = "NVRM: Xid (PCI:0000:3b:00): 31, pid=4121, name=python, Ch 00000010, intr 00000000. MMU Fault"
+FAULT, DONE = "xid.31 device 0000:3b:00", "-xid.31 device 0000:3b:00"
 BUS, GONE = "xid.79 device 0000:3b:00", "-xid.79 device 0000:3b:00"
 
 
@@ -40,14 +42,18 @@ def told(*stream: Observation | float) -> list[Finding]:
             [BUS],
             id="words about a boot are none",
         ),
-        pytest.param([kmsg(1, XID), 3000.0, 3602.0], [BUS, GONE], id="what nothing repeats expires"),
+        pytest.param([kmsg(1, PAGE), 3000.0, 3602.0], [FAULT, DONE], id="what nothing repeats expires"),
         pytest.param(
-            [kmsg(1, XID), 3602.0, kmsg(3603, OTHER, first=2)],
-            [BUS, GONE],
+            [kmsg(1, PAGE), 3602.0, kmsg(3603, OTHER, first=2)],
+            [FAULT, DONE],
             id="and does not come back with other lines",
         ),
-        pytest.param([kmsg(1, XID), 3602.0, kmsg(3603, XID, first=2)], [BUS, GONE, BUS], id="but with its own"),
-        pytest.param([kmsg(1, XID), kmsg(3000, XID, first=2), 3602.0], [BUS], id="what is repeated does not expire"),
+        pytest.param([kmsg(1, PAGE), 3602.0, kmsg(3603, PAGE, first=2)], [FAULT, DONE, FAULT], id="but with its own"),
+        pytest.param(
+            [kmsg(1, PAGE), kmsg(3000, PAGE, first=2), 3602.0], [FAULT], id="what is repeated does not expire"
+        ),
+        pytest.param([kmsg(1, XID), 3602.0, 86_400.0], [BUS], id="a device off the bus does not come back by silence"),
+        pytest.param([kmsg(1, XID), 604_900.0], [BUS, GONE], id="but after a week somebody has reset it"),
         pytest.param(
             [
                 kmsg(1, XID),
@@ -67,7 +73,7 @@ def test_a_storm_is_counted() -> None:
     answers(detector, [kmsg(1, *[XID] * 500)])
     [claim] = detector._claims["n0"].values()
     assert detector._readings["n0"].found.popitem()[1].count == 500
-    assert claim.severity is Severity.FATAL
+    assert claim.finding.severity is Severity.FATAL
 
 
 def test_what_becomes_worse_is_said_anew() -> None:
