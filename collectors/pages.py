@@ -18,7 +18,7 @@ _MOST_WAITING = 4096
 class Pages:
     """The collector `pages`. A source that is down, or that writes nonsense, is `source.up` 0 and never an exception.
 
-    urls: pages to scrape every `every_s`, each with `timeout_s`; read: instead of urls, gives the pages that are ready now
+    urls: pages to scrape every `every_s`, each with `timeout_s`; read: instead of urls, gives the pages that are ready now, as source, text (None: it cannot be read), node and job
     names: an alias table of the user's own, over the one of the package
     """
 
@@ -26,7 +26,7 @@ class Pages:
 
     def __init__(
         self, *, urls: Sequence[str] = (), every_s: float = 15.0, timeout_s: float = 5.0, names: str = "",
-        read: Callable[[float], Iterable[tuple[str, str, str, str]]] | None = None,
+        read: Callable[[float], Iterable[tuple[str, str | None, str, str]]] | None = None,
     ) -> None:  # fmt: skip
         self._names = aliases(names)
         self._read = read
@@ -38,8 +38,11 @@ class Pages:
 
     def poll(self, now: float) -> Iterator[Observation]:
         """What has come since the last time."""
-        for given in self._read(now) if self._read is not None else ():
-            yield from self._parse(Page(*given), now)
+        for source, text, node, job in self._read(now) if self._read is not None else ():
+            if text is None:
+                yield from self._states.of(source, now, up=False, node=node, job=job)
+            else:
+                yield from self._parse(Page(source, text, node, job), now)
         for _ in range(self._ready.qsize()):
             page = self._ready.get_nowait()
             if isinstance(page, str):

@@ -11,7 +11,7 @@ from holdfast.verdict import Evidence
 
 MOST_SOURCES = 65_536
 
-_ENDS = frozenset({"finished", "failed", "stopped"})
+_ENDS = frozenset({"finished", "failed", "stopped", "suspended"})
 _BEGINS = frozenset({"started", "restarting"})
 
 
@@ -54,6 +54,7 @@ class Heartbeat:
             if len(self._sources) >= MOST_SOURCES:
                 del self._sources[min(self._sources, key=lambda name: self._sources[name].heard_at)]
             source = self._sources[seen.source] = Source(seen.job, seen.node, self._now)
+        source.job, source.node = seen.job, seen.node  # a machine serves one job after the other
         source.heard_at = max(self._now, source.heard_at)
         if source.silent:
             source.silent = False

@@ -18,6 +18,9 @@ _VICTIM_S = 30.0
 # What is kept of the others for whoever looks later; the claim itself does not wait for it.
 _WANTS = ("processes", "stacks", "flight_recorder")
 
+# States that are a claim if they last.
+_LASTING = frozenset({"stopped", "gone", "uninterruptible"})
+
 _FILE_SYSTEM_WAITS = (
     "nfs", "rpc_", "ext4", "xfs", "jbd2", "fuse", "ceph", "lustre", "ll_", "ptlrpc", "gpfs", "cxi", "blk_",
     "io_schedule",
@@ -35,7 +38,10 @@ class Process(msgspec.Struct):
 
 
 class Job(msgspec.Struct):
-    """One job: its processes by target, how far it is, and which of its processes failed first in this attempt."""
+    """One job: its processes by target, how far it is, and which of its processes failed first in this attempt.
+
+    lasting: the targets of those in a state that is a claim if it lasts
+    """
 
     attempt: int = 0
     step: int = -1
@@ -43,6 +49,7 @@ class Job(msgspec.Struct):
     moved_at: float = 0.0
     heard_at: float = 0.0
     processes: dict[str, Process] = {}
+    lasting: list[str] = []
     failed: list[str] = []
     failed_at: float = 0.0
     signal: int | None = None
@@ -80,7 +87,7 @@ class Processes:
     def tick(self, now: float) -> Iterator[Finding]:
         for name, job in self._jobs.items():
             # judged by the job's own last sign of life: while nothing is heard nothing has lasted longer
-            for process in job.processes.values():
+            for process in [job.processes[key] for key in job.lasting]:
                 if not process.claimed:
                     yield from self._lasting(job, process, JobId(name))
 
@@ -112,7 +119,7 @@ class Processes:
             job.attempt = change.attempt
             yield from _withdraw(job, change.at)
             job.best = max(job.best, job.step)
-            job.processes, job.failed, job.stepped, job.new_ground = {}, [], False, False
+            job.processes, job.lasting, job.failed, job.stepped, job.new_ground = {}, [], [], False, False
         if change.state == "finished":
             yield _finished(job, name, change)
         elif change.state == "failed":
@@ -131,6 +138,8 @@ class Processes:
             return
         process = Process(change.target, change.state, change.at, wchan)
         job.processes[key] = process
+        if (key in job.lasting) != (change.state in _LASTING):
+            job.lasting.remove(key) if key in job.lasting else job.lasting.append(key)
         if old is not None and old.claimed and change.state == "running":
             yield from _withdraw(job, change.at, check=old.claimed, target=change.target)
         if change.state == "exited" and change.target.kind is Kind.RANK and (change.exit_code or change.signal):

@@ -76,7 +76,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """A target is now in `state`.
 
     Processes: running, stopped, uninterruptible, zombie, exited, gone; jobs: started, restarting, finished, failed,
-    stopped; pods: pending, running, finished, failed, deleted, evicted; nodes: ready, not_ready, cordoned, deleted.
+    stopped, suspended (paused on purpose: nothing is expected of it until it is started again); pods: pending, running, finished,
+    failed, deleted, evicted; nodes: ready, not_ready, cordoned, deleted.
     at: when it happened, Unix seconds; exit_code: 0..255; signal: number; None where it does not apply.
     """
 

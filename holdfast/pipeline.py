@@ -72,7 +72,8 @@ class Pipeline:
         self.collectors, self.backends, self.exporters = collectors, backends, exporters
         self.journal: Journal = journal or NoJournal()
         self.now = 0.0
-        self._detectors = detectors
+        self.detectors = detectors
+        self._acknowledging = [collector for collector in collectors if isinstance(collector, Acknowledging)]
         self._stages: dict[str, object] = {**detectors, "book": book}
         self._stages |= {f"planner.{depth}": guard for depth, guard in enumerate(_layers(planner))}
         self._connect(book, planner)
@@ -82,7 +83,7 @@ class Pipeline:
 
     def _connect(self, book: Incidents, planner: Planner) -> None:
         self.bus.connect(Tick, book.on_tick)  # first, so that the book knows the time
-        for detector in self._detectors.values():
+        for detector in self.detectors.values():
             for kind in detector.consumes:
                 self.bus.connect(kind, detector.observe)
             self.bus.connect(Tick, _ticking(detector))
@@ -129,9 +130,8 @@ class Pipeline:
                     backend.settle(event)
                 elif isinstance(event, Order):
                     backend.submit(event)
-        for collector in self.collectors:
-            if isinstance(collector, Acknowledging):
-                collector.committed()
+        for collector in self._acknowledging:
+            collector.committed()
         for exporter in self.exporters:
             for seen in heard:
                 if isinstance(seen, Observation):

@@ -51,6 +51,17 @@ class Remembering(Protocol):
     def restore(self, memory: bytes) -> None: ...
 
 
+@runtime_checkable
+class Warming(Protocol):
+    """A detector that compares with what it has seen before.
+
+    After so many seconds of telemetry, and so many steps of a job, it judges as if it had seen everything; 0 for neither.
+    """
+
+    warmup_s: float
+    warmup_steps: int
+
+
 class Planner(Protocol):
     """Transitions -> orders; guards wrap a planner and are planners, and a refusal is an outcome."""
 

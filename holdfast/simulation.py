@@ -1,7 +1,9 @@
 """The service over a simulated cluster: the same line of stages, with simulated time instead of the clock."""
 
-from collections.abc import Callable, Iterable, Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +11,32 @@ from holdfast.api.ingest import Ingest
 from holdfast.api.records import batch_of, observations_of
 from holdfast.assembly import Parts, assemble
 from holdfast.config import Config, JournalTable, Remedier
-from holdfast.events import Observation
+from holdfast.events import Finding, Observation, Order, Outcome, Said, Samples, Transition
+from holdfast.incident import Incident, State
 from holdfast.journal import Journal
-from holdfast.ports import Collector
+from holdfast.ports import Collector, Warming
+from holdfast.topology import JobId
+from holdfast.wire import Heard, canonical
 from simulator.backend import Simulated
-from simulator.faults import Story
 from simulator.scenario import Scenario, make, stories
 from simulator.score import score
+from simulator.sweep import Columns, Sweep
+from simulator.watch import Watch
 from simulator.world import World
 
 # The line is asked this often, in simulated seconds.
 STEP_S = 1.0
 # Incidents that the last stories caused are still followed for so long, in simulated seconds.
 _TAIL_S = 900.0
-# A fault drawn by chance waits so long, in simulated seconds, for a job that is just being repaired.
-_WAIT_S = 300.0
+# What a detector needs that declares nothing, and what is added to what the others declare, in simulated seconds.
+_LEAD_S = 60.0
+
+
+class Speed(StrEnum):
+    """full: every batch is written; fast: only the stretches in which a story is active, from the detectors' warm-up before it."""
+
+    FULL = "full"
+    FAST = "fast"
 
 
 class Agents:
@@ -41,6 +54,55 @@ class Agents:
             yield from self.door.fresh(observations_of(batch_of(body)))
 
 
+class Written:
+    """What was written as columns from the beginning: no text to be parsed, the same observations."""
+
+    durable = False
+
+    def __init__(self, fetch: Callable[[], Iterable[Observation]], readings: Callable[[], Iterable[Columns]]) -> None:
+        from collectors.aliases import aliases
+
+        self._fetch, self._readings = fetch, readings
+        self._names = aliases()
+        self._chosen: dict[tuple[str, ...], tuple[list[int], list[tuple[float, float | None]], tuple[str, ...]]] = {}
+
+    def poll(self, now: float) -> Iterator[Observation]:
+        """What there is since the last time."""
+        yield from self._fetch()
+        for one in self._readings():
+            yield self.samples(one)
+
+    def samples(self, one: Columns) -> Samples:
+        """A table of readings in our signals: by the same aliases by which a page is read."""
+        if one.table.names not in self._chosen:
+            known = [(n, self._names[name]) for n, name in enumerate(one.table.names) if name in self._names]
+            self._chosen[one.table.names] = (
+                [n for n, _ in known], [(alias.factor, alias.equals) for _, alias in known], tuple(alias.signal for _, alias in known),
+            )  # fmt: skip
+        chosen, turns, signals = self._chosen[one.table.names]
+        values = one.table.values[:, chosen]
+        for n, (factor, equals) in enumerate(turns):
+            values[:, n] = values[:, n] * factor if equals is None else values[:, n] == equals
+        return Samples(at=one.at, source=one.source, job=JobId(one.job), targets=one.table.targets, signals=signals, values=values)
+
+
+class Reading:
+    """One sweep of the exporters for both collectors: the pages of some nodes, the columns of the others."""
+
+    def __init__(self, world: World) -> None:
+        self._sweep, self._columns = Sweep(world), list[Columns]()
+
+    def pages(self, now: float) -> Iterator[tuple[str, str | None, str, str]]:
+        """The pages; the columns are kept for whoever asks next."""
+        pages, self._columns = self._sweep.now()
+        yield from pages
+
+    def columns(self) -> list[Columns]:
+        """What the last sweep read without writing it."""
+        read, self._columns = self._columns, []
+        return read
+
+
 def collectors_of(world: World) -> list[Collector]:
     """The collectors of a real cluster, each with its reader put in place of the outside; what explains comes first."""
     from collectors.kmsg import Kmsg
@@ -48,48 +110,84 @@ def collectors_of(world: World) -> list[Collector]:
     from collectors.logfiles import LogFiles
     from collectors.pages import Pages
 
-    cluster = world.cluster
+    cluster, reading = world.cluster, Reading(world)
     return [
         Kmsg(read=cluster.fetch_kernel), LogFiles(read=cluster.fetch_logs), Kubernetes(read=cluster.fetch_watch),
-        Agents(cluster.agents.fetch), Pages(read=world.pages),
+        Agents(cluster.agents.fetch), Pages(read=reading.pages), Written(cluster.fetch_columns, reading.columns),
     ]  # fmt: skip
+
+
+class Digest:
+    """A journal that keeps only its hash, and the lines of orders: for simulations that nobody replays."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self.orders: list[str] = []
+        self.findings: list[Finding] = []
+
+    def commit(self, now: float, inputs: Sequence[Heard], said: Sequence[Said]) -> None:
+        """Take in what was decided."""
+        for event in said:
+            text = canonical(event)
+            self._hash.update(text.encode() + b"\n")
+            if isinstance(event, Order | Outcome):
+                self.orders.append(text)
+            elif isinstance(event, Finding):
+                self.findings.append(event)
+
+    def sha256(self) -> str:
+        """The hash, as `Journal.sha256` computes it."""
+        return self._hash.hexdigest()
+
+    def close(self) -> None:
+        """Nothing was opened."""
 
 
 @dataclass
 class Simulation:
-    """A scenario under the whole service. `step` goes on by a second of simulated time."""
+    """A scenario under the whole service. `step` goes on by a second of simulated time, at the fast speed to the next that matters."""
 
     scenario: Scenario
-    journal: Journal
+    journal: Journal | Digest
     config: Config = field(default_factory=Config)
+    speed: Speed = Speed.FULL
     world: World = field(init=False)
     parts: Parts = field(init=False)
+    watch: Watch = field(init=False)
     now: float = field(init=False)
-    waiting: list[tuple[float, Story]] = field(init=False)
+    incidents: dict[str, Incident] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.world = make(self.scenario)
         self.now = self.start = self.world.cluster.now
-        self.waiting = stories(self.scenario, self.world)
         self.parts = assemble(
             self.config, journal=self.journal, collectors=collectors_of(self.world),
             backends={"simulated": Simulated(self.world)},
         )  # fmt: skip
         self.parts.pipeline.bus.strict = True  # a bug is a crash here, not a line in a log
+        planned = stories(self.scenario, self.world)
+        warming = [one for one in self.parts.pipeline.detectors.values() if isinstance(one, Warming)]
+        self._warm = [(one.warmup_s, one.warmup_steps) for one in warming]
+        self.watch = Watch.of(self.world, planned, warmup=self._warmup_s, rests=self.speed is Speed.FAST)
 
     def step(self) -> None:
         """One second: begin the stories that are due, let the world live, ask the line."""
-        self.now += STEP_S
-        while self.waiting and self._is_due(*self.waiting[0]):
-            self.world.tell(self.waiting.pop(0)[1])
+        self.now = self._next()
+        self.watch.begin(patient=self.scenario.plan != "rows")
+        self.watch.turn([(one.job, one.ended) for one in self.incidents.values() if one.state is not State.RESOLVED])
         self.world.advance(self.now)
-        self.parts.pipeline.step(self.now)
+        for event in self.parts.pipeline.step(self.now):
+            if isinstance(event, Transition):
+                self.incidents[event.incident.id] = event.incident
 
-    def _is_due(self, at_s: float, story: Story) -> bool:
-        """A listed fault strikes when it is listed; one drawn by chance waits, but not for ever, until its job trains."""
-        late_s = self.now - self.start - at_s
-        drawn = self.scenario.plan == "each_kind"
-        return late_s >= 0.0 and (not drawn or self.world.trains(story.job) or late_s >= _WAIT_S)
+    def _next(self) -> float:
+        if self.world.watched or self.speed is Speed.FULL:
+            return self.now + STEP_S
+        return self.watch.next_at(self.start + self.scenario.lasting_s)
+
+    def _warmup_s(self, step_s: float) -> float:
+        """Seconds of telemetry after which every detector judges as if it had seen all, for a job of such steps."""
+        return _LEAD_S + max((max(seconds, steps * step_s) for seconds, steps in self._warm), default=0.0)
 
     @property
     def over(self) -> bool:
@@ -97,18 +195,21 @@ class Simulation:
         past_s = self.now - self.start
         if past_s >= self.scenario.lasting_s + _TAIL_S:
             return True
-        live = any(not incident.ended for incident in self.parts.board.incidents.values())
+        if past_s < self.scenario.lasting_s:
+            return False
+        live = any(not incident.ended for incident in self.incidents.values())
         quiet = all(job.state == "running" and not job.held for job in self.world.jobs.values())
-        return not self.waiting and not live and quiet and past_s >= self.scenario.lasting_s
+        return not self.watch.planned and not live and quiet
 
     def score(self, wall_s: float) -> dict[str, Any]:
         """What was injected against what was found."""
-        nodes = len(self.world.cluster.nodes)
+        self.world.settle()
         return score(
-            self.world.struck, list(self.parts.board.incidents.values()), seed=self.scenario.seed,
-            simulated_s=self.now - self.start, wall_s=wall_s, devices=8 * nodes, nodes=nodes,
-            journal_sha256=self.journal.sha256(), ettr=self._ettr(), evicted=self.world.evicted,
-        )  # fmt: skip
+            self.world.struck, list(self.incidents.values()), seed=self.scenario.seed,
+            simulated_s=self.now - self.start, wall_s=wall_s, devices=8 * len(self.world.cluster.nodes),
+            node_hours=self.world.observed_node_s / 3600.0, journal_sha256=self.journal.sha256(), ettr=self._ettr(),
+            evicted=self.world.evicted,
+        ) | {"speed": self.speed.value}  # fmt: skip
 
     def _ettr(self) -> float:
         """Steps that count, at their healthy pace, over the time that went by; the mean over devices."""
@@ -119,6 +220,10 @@ class Simulation:
         return min(1.0, useful / past_s / max(devices, 1))
 
 
-def settings(journal: Path) -> Config:
-    """The settings of a simulated cluster: everything that is installed runs, and the loop may act."""
-    return Config(journal=JournalTable(path=str(journal), keep="all"), remedier=Remedier(mode="auto", budget=100))
+def settings(journal: Path | None = None, *, nodes: int = 64) -> Config:
+    """The settings of a simulated cluster: everything that is installed runs, and the loop may act.
+
+    nodes: the breaker opens where a tenth of them is out within an hour
+    """
+    table = JournalTable(path=str(journal), keep="all") if journal is not None else JournalTable()
+    return Config(journal=table, remedier=Remedier(mode="auto", budget=100, breaker=max(10, nodes // 10)))

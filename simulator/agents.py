@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from holdfast.events import Received
+from holdfast.topology import JobId, NodeId
 from simulator.nodes import Node
 
 TELL_S = 2.0
@@ -34,12 +36,12 @@ class Agent:
     pending: list[tuple[str, int, Record]] = field(default_factory=list)
     spool: list[bytes] = field(default_factory=list)
     last: bytes = b""
-    told_at: float = float("-inf")
     away: bool = False
+    crashes: int = 0
 
     def begin(self, seed: int) -> None:
         """Start with the node: a word and numbers of its own for each boot, nothing left in the spool."""
-        word = f"{seed}/{self.node.id}/{self.node.booted_at:.0f}"
+        word = f"{seed}/{self.node.id}/{self.node.booted_at:.0f}/{self.crashes}"
         self.boot = hashlib.blake2b(word.encode(), digest_size=6).hexdigest()
         self.sequence, self.last = 0, b""
         self.pending.clear()
@@ -84,38 +86,92 @@ class Agents:
         self._agents = {id: Agent(node) for id, node in nodes.items()}
         for agent in self._agents.values():
             agent.begin(seed)
+        self._waiting: dict[int, Agent] = {}  # by the node's number: those with something to say or to send
+        self._late: list[tuple[float, bytes]] = []
         self._sent: list[bytes] = []
 
     def say(self, node: Node, *records: Record) -> None:
         """Have a node's agent tell something."""
+        if node.dead:
+            return
+        agent = self._agents[node.id]
+        self._waiting[node.index] = agent
+        told = (_by_its_clock(record, node.skew_s) for record in records) if node.skew_s else records
+        agent.pending += [(node.job, node.attempt, record) for record in told]
+
+    def tell(self, node: Node, now: float) -> None:
+        """It is time for a node's agent to say how things stand: a batch, be it empty."""
         if not node.dead:
-            self._agents[node.id].pending += [(node.job, node.attempt, record) for record in records]
+            agent = self._agents[node.id]
+            self._waiting[node.index] = agent
+            agent.tell(now + node.skew_s)
+
+    def number(self, node: Node, now: float) -> Received | None:
+        """A batch that needs no text: only its number is heard, and what it holds comes as columns. None: nothing can be heard."""
+        if node.dead:
+            return None
+        agent = self._agents[node.id]
+        agent.sequence += 1
+        return Received(
+            at=now, source=f"agent:{node.id}", job=JobId(node.job), node=NodeId(node.id), agent=node.id, boot=agent.boot,
+            sequence=agent.sequence, attempt=node.attempt,
+        )  # fmt: skip
 
     def boot(self, node: Node) -> None:
         """The node has started anew, and its agent with it."""
         self._agents[node.id].begin(self._seed)
 
-    def due(self, node: Node, now: float) -> bool:
-        """Whether it is time for a node's agent to tell how things stand."""
-        every_s = TELL_S if node.job else IDLE_TELL_S
-        return not node.dead and now - self._agents[node.id].told_at >= every_s
+    def away(self, node: Node) -> bool:
+        """Whether a node's agent has batches that could not be sent yet."""
+        agent = self._agents[node.id]
+        return agent.away or bool(agent.spool)
+
+    def crash(self, node: Node) -> None:
+        """A node's agent dies and is started again: what it had not sent is lost, its numbers begin anew."""
+        agent = self._agents[node.id]
+        agent.crashes += 1
+        agent.begin(self._seed)
 
     def advance(self, now: float) -> None:
         """Send what is due, and news at once."""
-        for agent in self._agents.values():
+        for index in sorted(self._waiting):
+            agent = self._waiting[index]
             if agent.node.dead:
+                del self._waiting[index]
                 continue
-            if self.due(agent.node, now):
-                agent.told_at = now
-                agent.tell(now)
-            elif agent.pending and agent.news():
-                agent.tell(now)
+            if agent.pending and agent.news():
+                agent.tell(now + agent.node.skew_s)
+            self._deliver(agent, now)
+            if not agent.pending and not agent.spool and not agent.away:
+                del self._waiting[index]
+        if self._late:
+            self._sent.extend(body for due, body in self._late if due <= now)
+            self._late = [(due, body) for due, body in self._late if due > now]
+
+    def _deliver(self, agent: Agent, now: float) -> None:
+        if agent.node.lag_s > 0.0:
+            self._late.extend((now + agent.node.lag_s, body) for body in agent.send())
+        else:
             self._sent.extend(agent.send())
 
     def fetch(self) -> list[bytes]:
         """What was sent since the last time, in its order."""
         sent, self._sent = self._sent, []
         return sent
+
+
+_MOMENTS = ("at", "since", "begun_at")
+
+
+def _by_its_clock(record: Record, skew_s: float) -> Record:
+    """A record as an agent writes it whose clock is ahead by so much."""
+    told = {key: value + skew_s if key in _MOMENTS and value else value for key, value in record.items()}
+    if "ended_at" in told:
+        told["ended_at"] = [at + skew_s for at in told["ended_at"]]
+    if record["type"] == "beat":
+        ahead = ("stepped_at", "phase_at")
+        told["ranks"] = [{k: v + skew_s if k in ahead and v else v for k, v in rank.items()} for rank in record["ranks"]]
+    return told
 
 
 def dump_record(order: str, rank: int | None, name: str, data: bytes, error: str, at: float) -> Record:

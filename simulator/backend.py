@@ -62,13 +62,12 @@ class Simulated:
             self._say(order, 5.0, done=True, note=f"out for repair: {', '.join(node.id for node in sick) or 'nothing'}")
             return
         wanted = sum(node in sick for node in job.nodes)
-        spares = iter(self.world.free(wanted, order.avoid))
+        spares = iter(self.world.free(wanted, order.avoid, near=job.nodes))
         placed = [next(spares, None) if node in sick else node for node in job.nodes]
         if None in placed:
             self._say(order, 0.0, done=False, note="not enough spare nodes")
             return
         job.place([node for node in placed if node is not None], order=order.id)
-        job.slow.clear()
         if job.state == "stopped":  # whoever has stopped it starts it again
             self._say(order, 5.0, done=True, note=f"placed on {len(job.nodes)} nodes, still stopped")
         else:
@@ -77,9 +76,11 @@ class Simulated:
     def _resubmit(self, order: Order) -> None:
         job = self._job(order)
         if job is not None:
+            wait_s = job.shape.schedule_s * 1.5
             job.place([], order=order.id)
-            job.place(self.world.free(job.shape.nodes, order.avoid))
-            self._begin(order, job, job.shape.schedule_s * 1.5)
+            job.state = "queued" if job.state != "pending" else job.state
+            self.world.enqueue(job, wait_s, order.avoid)
+            self._say(order, wait_s, done=True, note=f"attempt {job.attempt} is scheduled" if job.nodes else "it waits for nodes")
 
     def _stop(self, order: Order) -> None:
         job = self._job(order)

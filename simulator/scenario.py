@@ -3,21 +3,25 @@
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
+from simulator.arrivals import Arrival, Rates, at_rates, each_once, so_many
 from simulator.chance import stream
-from simulator.cluster import Cluster
-from simulator.faults import ON_RANK, EngineStall, OnRank, Story
-from simulator.training import Shape
-from simulator.world import World
+from simulator.cluster import Cluster, Writing
+from simulator.fabric import Fabric
+from simulator.nodes import DEVICES
+from simulator.stories.kinds import kinds
+from simulator.stories.story import Story
+from simulator.workload import Shape
+from simulator.world import Repairs, World
 
 START = 1_800_000_000.0
-_ALL: tuple[type[OnRank | EngineStall], ...] = (*ON_RANK, EngineStall)
-KINDS = {story.name: story for story in _ALL}
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=1e9)]
+Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 
 
 class ScenarioError(ValueError):
@@ -25,13 +29,23 @@ class ScenarioError(ValueError):
 
 
 class JobRow(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A training job; the keys of `training.Shape`."""
+    """A training job; the keys of `workload.Shape`, and `copies` of it, numbered. priority: the highest is placed first."""
 
     name: str
     nodes: Count
+    copies: Count = 1
+    priority: int = 0
     tp: Count = 8
     pp: Count = 1
-    step_s: float = 6.0
+    step_s: Annotated[float, msgspec.Meta(gt=0.0)] = 6.0
+    checkpoint_every: Count = 20
+    checkpoint_s: Seconds = 5.0
+    sequence_sigma: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 0.0
+    stages: tuple[float, ...] = ()
+
+    def names(self) -> list[str]:
+        """The jobs' names."""
+        return [self.name] if self.copies == 1 else [f"{self.name}-{n}" for n in range(self.copies)]
 
 
 class ServiceRow(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -46,23 +60,40 @@ class FaultRow(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A fault at a moment. kind: a story's name; job and rank: where, "" and -1 by chance."""
 
     kind: str
-    at_s: float
+    at_s: Seconds
     job: str = ""
     rank: int = -1
 
 
 class Scenario(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """plan: "rows", only the faults listed; "each_kind", every story once in an order drawn by the seed, `spacing_s` apart."""
+    """A whole scenario.
+
+    plan: "rows", only the faults listed; "each_kind", every story (of `kinds`, if any are named) once in an order drawn by the seed,
+        `spacing_s` apart; "count", `faults` of them, as often as the published rates say; "rates", at the published rates
+    text_share: share of the nodes whose streams go through the real text formats and their parsers
+    repair: how long nodes are out of service; fabric: how they stand
+    """
 
     nodes: Count
     seed: int = 0
-    lasting_s: float = 3600.0
-    plan: Literal["rows", "each_kind"] = "rows"
-    begin_s: float = 300.0
-    spacing_s: float = 240.0
+    lasting_s: Seconds = 3600.0
+    plan: Literal["rows", "each_kind", "count", "rates"] = "rows"
+    kinds: tuple[str, ...] = ()
+    faults: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    begin_s: Seconds = 300.0
+    spacing_s: Seconds = 240.0
+    text_share: Share = 1.0
+    rates: Rates = Rates()
+    repair: Repairs = Repairs()
+    fabric: Fabric = Fabric()
     job: tuple[JobRow, ...] = ()
     service: tuple[ServiceRow, ...] = ()
     fault: tuple[FaultRow, ...] = ()
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a scenario file."""
+    return msgspec.json.schema(Scenario)
 
 
 def read(path: str) -> Scenario:
@@ -76,46 +107,89 @@ def read(path: str) -> Scenario:
         scenario = msgspec.convert(tomllib.loads(file.read_text(encoding="utf-8")), Scenario)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise ScenarioError(f"{path}: {error}") from error
-    for row in scenario.job:
-        if row.nodes * 8 % (row.tp * row.pp):
-            raise ScenarioError(f"{path}: job {row.name!r}: {row.nodes * 8} ranks are no multiple of tp x pp = {row.tp * row.pp}")
-    for fault in scenario.fault:
-        if fault.kind not in KINDS:
-            raise ScenarioError(f"{path}: fault {fault.kind!r}: known are {', '.join(sorted(KINDS))}")
-    if sum(row.nodes for row in scenario.job) + sum(row.nodes for row in scenario.service) > scenario.nodes:
-        raise ScenarioError(f"{path}: jobs and services want more than {scenario.nodes} nodes")
+    _check(scenario, path)
     return scenario
+
+
+def _check(scenario: Scenario, path: str) -> None:
+    known = kinds()
+    names = [*(name for row in scenario.job for name in row.names()), *(row.name for row in scenario.service)]
+    for name in names:
+        if names.count(name) > 1:
+            raise ScenarioError(f"{path}: there are two jobs or services {name!r}")
+    for row in scenario.job:
+        if row.nodes * DEVICES % (row.tp * row.pp):
+            raise ScenarioError(f"{path}: job {row.name!r}: {row.nodes * DEVICES} ranks are no multiple of tp x pp = {row.tp * row.pp}")
+        if row.stages and len(row.stages) != row.pp:
+            raise ScenarioError(f"{path}: job {row.name!r}: {len(row.stages)} stages are told of {row.pp}")
+    for kind in (*(fault.kind for fault in scenario.fault), *scenario.kinds):
+        if kind not in known:
+            raise ScenarioError(f"{path}: fault {kind!r}: known are {', '.join(sorted(known))}")
+    for fault in scenario.fault:
+        if fault.job and fault.job not in names:
+            raise ScenarioError(f"{path}: fault {fault.kind!r}: no job or service {fault.job!r}: there are {', '.join(names)}")
+    if sum(row.nodes * row.copies for row in scenario.job) + sum(row.nodes for row in scenario.service) > scenario.nodes:
+        raise ScenarioError(f"{path}: jobs and services want more than {scenario.nodes} nodes")
 
 
 def make(scenario: Scenario) -> World:
     """The world at the scenario's beginning, its jobs placed."""
-    world = World(Cluster(scenario.nodes, seed=scenario.seed, start=START))
+    cluster = Cluster(
+        scenario.nodes, seed=scenario.seed, start=START, fabric=scenario.fabric, writing=Writing(text_share=scenario.text_share)
+    )
+    world = World(cluster, repairs=scenario.repair)
     for row in scenario.service:
         world.add_service(row.name, row.model, nodes=row.nodes)
     for job in scenario.job:
-        world.add_job(job.name, Shape(nodes=job.nodes, tp=job.tp, pp=job.pp, step_s=job.step_s))
+        shape = Shape(**{key: getattr(job, key) for key in _SHAPE})
+        for name in job.names():
+            world.add_job(name, shape, priority=job.priority)
     return world
+
+
+_SHAPE = ("nodes", "tp", "pp", "step_s", "checkpoint_every", "checkpoint_s", "sequence_sigma", "stages")
 
 
 def stories(scenario: Scenario, world: World) -> list[tuple[float, Story]]:
     """What breaks, and how many seconds after the beginning, in that order."""
+    seed, begin_s, until_s = scenario.seed, scenario.begin_s, scenario.lasting_s
     rows = list(scenario.fault)
+    drawn: list[Arrival] = []
     if scenario.plan == "each_kind":
-        order = stream(scenario.seed, "order").permutation(sorted(KINDS))
-        wait = stream(scenario.seed, "spacing").uniform(0.0, 0.25 * scenario.spacing_s, len(order))
-        for n, kind in enumerate(order):
-            rows.append(FaultRow(kind=str(kind), at_s=scenario.begin_s + n * scenario.spacing_s + float(wait[n])))
-    found = [(row.at_s, _story(scenario, world, row, n)) for n, row in enumerate(rows)]
+        served = set(kinds()) if world.services else {name for name, kind in kinds().items() if not kind.serves}
+        drawn = each_once(scenario.kinds or tuple(served), seed, begin_s=begin_s, spacing_s=scenario.spacing_s)
+    elif scenario.plan == "count":
+        drawn = so_many(scenario.faults, seed, begin_s=begin_s, until_s=until_s)
+    elif scenario.plan == "rates":
+        drawn = at_rates(scenario.rates, seed, nodes=scenario.nodes, begin_s=begin_s, until_s=until_s)
+    found = [(row.at_s, _listed(scenario, world, row, n)) for n, row in enumerate(rows)]
+    struck = ((one.at_s, _drawn(scenario, world, one, n)) for n, one in enumerate(drawn, len(rows)))
+    found += [(at_s, story) for at_s, story in struck if story is not None]
     return sorted(found, key=lambda pair: pair[0])
 
 
-def _story(scenario: Scenario, world: World, row: FaultRow, n: int) -> Story:
-    chance = stream(scenario.seed, "where", n, row.kind)
-    kind = KINDS[row.kind]
-    if issubclass(kind, EngineStall):
+def _listed(scenario: Scenario, world: World, row: FaultRow, n: int) -> Story:
+    chance, kind = stream(scenario.seed, "where", n, row.kind), kinds()[row.kind]
+    if kind.serves:
         job = row.job or str(chance.choice(sorted(world.services)))
-        return EngineStall(job=job, engine=int(chance.integers(len(world.services[job].engines))))
+        return kind.of(job, int(chance.integers(len(world.services[job].engines))))
     job = row.job or str(chance.choice(sorted(world.jobs)))
     size = world.jobs[job].shape.world
-    rank = row.rank if 0 <= row.rank < size else int(chance.integers(size))
-    return kind(job=job, rank=rank)
+    return kind.of(job, row.rank if 0 <= row.rank < size else int(chance.integers(size)))
+
+
+def _drawn(scenario: Scenario, world: World, one: Arrival, n: int) -> Story | None:
+    """A fault drawn by chance: on the machine it strikes, or in any job, the larger ones more often. None: it strikes an idle machine."""
+    chance, kind = stream(scenario.seed, "where", n, one.kind), kinds()[one.kind]
+    if kind.serves:
+        job = str(chance.choice(sorted(world.services)))
+        return kind.of(job, int(chance.integers(len(world.services[job].engines))))
+    names = sorted(world.jobs)
+    sizes = [world.jobs[name].shape.nodes for name in names]
+    # a machine's number says only which share of the cluster it is: by then the job may be placed elsewhere
+    number = one.node if one.node >= 0 else int(chance.integers(sum(sizes)))
+    for name, size in zip(names, sizes, strict=True):
+        if number < size:
+            return kind.of(name, number * DEVICES + int(chance.integers(DEVICES)))
+        number -= size
+    return None

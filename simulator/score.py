@@ -6,10 +6,11 @@ from typing import Any
 
 import msgspec
 
-from holdfast.faults import Judgement
+from holdfast.faults import Action, Fault, Judgement
 from holdfast.incident import Incident, State
-from simulator.faults import OnRank, Struck
+from holdfast.topology import Kind
 from simulator.rates import interval, per_thousand, percentiles, rate
+from simulator.stories.story import OnRank, Struck
 
 # An incident that opens so long after a story began no longer is its.
 _REACH_S = 900.0
@@ -19,7 +20,7 @@ _ECHO_S = 60.0
 
 
 class Found(msgspec.Struct, kw_only=True):
-    """One story and the incident that tells of it."""
+    """One story and the incident that tells of it. right: whether the verb was one of the right ones."""
 
     kind: str
     truth: str
@@ -28,46 +29,62 @@ class Found(msgspec.Struct, kw_only=True):
     said: str = ""
     located: bool = False
     recovered: bool = False
+    right: bool = False
     detect_s: float | None = None
     recover_s: float | None = None
     verb: str = ""
+
+    @property
+    def is_fault(self) -> bool:
+        return self.truth != Fault.NONE.value
 
 
 def match(struck: Sequence[Struck], incidents: Sequence[Incident]) -> tuple[list[Found], list[Incident]]:
     """Each story with its incident, and the incidents that no story explains.
 
-    What else is said of the same place until a story's incident is over is its echo; anything later is false.
+    What else is said of the same place until a story's incident is over is its echo; anything later is false. Of what is no fault an
+    incident may tell, as long as it blames nobody and does nothing.
     """
     taken: set[str] = set()
     found, until = [], []
     for told in struck:
         near = [i for i in incidents if i.id not in taken and _is_near(told, i, told.at + _REACH_S)]
-        best = next((i for i in near if i.verdict.fault == told.story.truth), near[0] if near else None)
+        if told.story.truth.fault is Fault.NONE:
+            near = [i for i in near if not _blames(i)]
+        best = next((i for i in near if i.verdict.fault == told.story.truth.fault), near[0] if near else None)
         found.append(_found(told, best))
         ended_at = best.ended_at if best is not None else told.at
         until.append(_REACH_S + told.at if ended_at is None else ended_at + _ECHO_S)
         if best is not None:
             taken.add(best.id)
     rest = [i for i in incidents if i.id not in taken]
-    false = [i for i in rest if not any(_is_near(told, i, end) for told, end in zip(struck, until, strict=True))]
+    echoing = [(told, end) for told, end in zip(struck, until, strict=True) if told.story.truth.fault is not Fault.NONE]
+    false = [i for i in rest if not any(_is_near(told, i, end) for told, end in echoing)]
     return found, false
+
+
+def _blames(incident: Incident) -> bool:
+    """Whether a machine is accused or something was done."""
+    return incident.verdict.verdict is Judgement.CULPRIT or incident.verb is not None
 
 
 def _is_near(told: Struck, incident: Incident, until: float) -> bool:
     nodes = {target.node for target in incident.targets} | {target.id for target in incident.targets}
-    same = incident.job == told.story.job or (told.node != "" and told.node in nodes)
+    same = incident.job == told.story.job or bool(nodes & set(told.nodes))
     return same and told.at - _SLACK_S <= incident.at <= until
 
 
 def _found(told: Struck, incident: Incident | None) -> Found:
-    story = told.story
-    found = Found(kind=story.name, truth=story.truth.value, at=told.at)
+    truth = told.story.truth
+    found = Found(kind=told.story.name, truth=truth.fault.value, at=told.at)
     if incident is None:
         return found
     found.incident, found.said, found.verb = incident.id, incident.verdict.fault.value, str(incident.verb or "watch")
+    found.right = Action(found.verb) in (truth.verb, *truth.others)
     found.detect_s = max(0.0, incident.at - told.at)
-    found.located = incident.verdict.fault == story.truth and _is_located(told, incident)
-    ended = incident.state is State.RESOLVED or (incident.state is State.NEEDS_HUMAN and story.name == "user_error")
+    found.located = incident.verdict.fault == truth.fault and _is_located(told, incident)
+    # where a person has to mend it the loop has done its part when it has stopped and called one
+    ended = incident.state is State.RESOLVED or (incident.state is State.NEEDS_HUMAN and truth.verb is Action.STOP)
     found.recovered = ended
     found.recover_s = incident.ended_at - told.at if ended and incident.ended_at is not None else None
     return found
@@ -75,42 +92,49 @@ def _found(told: Struck, incident: Incident | None) -> Found:
 
 def _is_located(told: Struck, incident: Incident) -> bool:
     """Whether the place is named; where nobody is to blame the job is the place."""
-    if not isinstance(told.story, OnRank) or incident.verdict.verdict is not Judgement.CULPRIT:
-        return incident.job == told.story.job or told.node in {target.node for target in incident.targets}
-    names = {culprit.id for culprit in incident.verdict.culprits} | {target.node for target in incident.targets}
-    return str(told.story.rank) in names or told.node in names
+    story, nodes = told.story, {target.node for target in incident.targets} | {target.id for target in incident.targets}
+    if not isinstance(story, OnRank) or incident.verdict.verdict is not Judgement.CULPRIT:
+        return incident.job == story.job or bool(nodes & set(told.nodes))
+    names = {culprit.id for culprit in incident.verdict.culprits} | {culprit.node for culprit in incident.verdict.culprits} | nodes
+    if story.truth.blames is Kind.RANK and str(story.rank) in names:
+        return True
+    return str(story.rank) in names or bool(names & set(told.nodes))
 
 
 def score(
     struck: Sequence[Struck], incidents: Sequence[Incident], *, seed: int, simulated_s: float, wall_s: float, devices: int,
-    nodes: int, journal_sha256: str, ettr: float, evicted: Sequence[tuple[float, str]],
+    node_hours: float, journal_sha256: str, ettr: float, evicted: Sequence[tuple[float, str]],
 ) -> dict[str, Any]:  # fmt: skip
-    """The object of the contract; rates with their n and interval. evicted: when which node was taken out."""
-    found, false = match(struck, incidents)
+    """The object of the contract; rates with their n and interval.
+
+    node_hours: those whose telemetry was written and looked at; evicted: when which node was taken out
+    """
+    everything, false = match(struck, incidents)
+    found = [one for one in everything if one.is_fault]
     n, detected = len(found), sum(one.said == one.truth for one in found)
     located, recovered = sum(one.located for one in found), sum(one.recovered for one in found)
-    hours = nodes * simulated_s / 3600.0
-    alarms = per_thousand(len(false), hours)
+    alarms = per_thousand(len(false), node_hours)
     healthy = sum(not _was_struck(struck, node, at) for at, node in evicted)
     verbs = Counter(incident.verb.value for incident in incidents if incident.verb is not None)
     return {
         "seed": seed, "simulated": True, "simulated_s": simulated_s, "wall_s": round(wall_s, 2), "devices": devices, "faults": n,
         "by_class": _by_class(found, false), "precision": rate(detected, detected + len(false)), "recall": rate(detected, n),
-        "located": rate(located, n), "recovered": rate(recovered, n), "n": n,
+        "located": rate(located, n), "recovered": rate(recovered, n), "right_verb": rate(sum(one.right for one in found), n), "n": n,
+        "no_faults": len(everything) - n,
         "intervals": {
             "precision": interval(detected, detected + len(false)), "recall": interval(detected, n), "located": interval(located, n),
             "recovered": interval(recovered, n), "false_alarms_per_1000_node_hours": alarms[1] if alarms else None,
         },
-        "incidents": len(incidents), "observed_node_hours": round(hours, 1), "false_alarms": len(false),
+        "incidents": len(incidents), "observed_node_hours": round(node_hours, 1), "false_alarms": len(false),
         "false_alarms_per_1000_node_hours": alarms[0] if alarms else None, "healthy_nodes_evicted_per_fault": rate(healthy, n),
-        "actions": dict(sorted(verbs.items())), "ettr": round(ettr, 4), "stories": [msgspec.to_builtins(one) for one in found],
+        "actions": dict(sorted(verbs.items())), "ettr": round(ettr, 4), "stories": [msgspec.to_builtins(one) for one in everything],
         "unexplained": [{"id": i.id, "check": i.check, "job": i.job, "fault": i.verdict.fault.value} for i in false],
         "journal_sha256": journal_sha256,
     }  # fmt: skip
 
 
 def _was_struck(struck: Sequence[Struck], node: str, at: float) -> bool:
-    return any(told.node == node and told.at <= at for told in struck)
+    return any(node in told.nodes and told.at <= at for told in struck)
 
 
 def _by_class(found: Sequence[Found], false: Sequence[Incident]) -> dict[str, dict[str, Any]]:

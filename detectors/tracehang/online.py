@@ -6,6 +6,7 @@ import msgspec
 
 from detectors.tracehang.claim import Claim, Limits
 from detectors.tracehang.evidence import Evidence
+from detectors.tracehang.rhythm import PACE_KEPT
 from holdfast.events import Beats, Changes, Dumps, Finding, Observation, Steps
 
 # Below this a culprit found in a phase that takes long by nature is not yet one.
@@ -19,6 +20,7 @@ class Tracehang:
     """
 
     consumes = (Beats, Steps, Changes, Dumps)
+    warmup_s, warmup_steps = 0.0, PACE_KEPT + 2  # then the pace is learned of the same steps, whatever was before
 
     def __init__(
         self, *, factor: float = 5.0, floor_s: float = 8.0, startup_s: float = 1800.0, phase_s: float = 900.0,

@@ -2,7 +2,7 @@
 
 import msgspec
 
-_PACE_KEPT = 64
+PACE_KEPT = 64
 _PAUSES_KEPT = 64
 
 # A gap this many times the usual one is a pause (evaluation, checkpoint), not a slow step.
@@ -41,7 +41,7 @@ class Rhythm(msgspec.Struct):
             del self.pauses[:-_PAUSES_KEPT]
             return
         self.gaps_s.append(gap_s)
-        del self.gaps_s[:-_PACE_KEPT]
+        del self.gaps_s[:-PACE_KEPT]
 
     def pace_s(self) -> float:
         """The usual time between two steps: a high quantile of the latest gaps, 0.0 before any is known."""

@@ -75,14 +75,19 @@ def replay(
 
 @app.command()
 def simulate(
-    scenario: Annotated[str, typer.Argument(help='a scenario, TOML, or "demo"')],
+    scenario: Annotated[str, typer.Argument(help="a scenario, TOML, or the name of one that comes with it")] = "demo",
     seed: Annotated[int | None, typer.Option("--seed", help="instead of the scenario's own")] = None,
+    speed: Annotated[str, typer.Option("--speed", help="full: every batch is written; fast: only around faults")] = "full",
+    schema: Annotated[bool, typer.Option("--schema", help="print the JSON Schema of a scenario instead")] = False,
     format: diagnose.Format = "",
 ) -> None:
     """Run a scenario on a simulated cluster and print its score. Example: holdfast simulate demo --seed 7"""
+    from holdfast.cli.simulate import print_schema
     from holdfast.cli.simulate import simulate as run_scenario
 
-    raise typer.Exit(run_scenario(scenario, seed, format))
+    if speed not in ("full", "fast"):
+        diagnose.unusable(f"--speed: {speed!r} is neither full nor fast")
+    raise typer.Exit(print_schema() if schema else run_scenario(scenario, seed=seed, speed=speed, format=format))
 
 
 @app.command()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from simulator.scenario import FaultRow, make
+from simulator.sweep import Sweep
 from simulator.world import World
 from tests.unit.simulator.small import scenario, simulation
 
@@ -50,7 +51,7 @@ def written(world: World, seconds: float) -> dict[str, object]:
     cluster = world.cluster
     return {
         "batches": cluster.agents.fetch(), "kernel": cluster.fetch_kernel(0.0), "logs": cluster.fetch_logs(0.0),
-        "pages": list(world.pages(cluster.now)),
+        "pages": Sweep(world).now()[0],
     }  # fmt: skip
 
 

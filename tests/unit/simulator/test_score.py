@@ -3,17 +3,20 @@
 import math
 from typing import Any
 
+import msgspec
 import pytest
 
 from holdfast.faults import Fault, Judgement, Perception
 from holdfast.incident import Incident, State
 from holdfast.topology import Kind, Target
 from holdfast.verdict import Culprit, Verdict
-from simulator.faults import GpuLost, Struck
 from simulator.rates import interval, per_thousand, percentiles
 from simulator.score import score
+from simulator.stories.kinds import kinds
+from simulator.stories.story import Struck
 
-STRUCK = Struck(story=GpuLost(job="j", rank=3), at=100.0, node="n1")
+STRUCK = Struck(story=kinds()["gpu_lost"].of("j", 3), at=100.0, nodes=("n1",))
+BUMP = Struck(story=kinds()["data_bump"].of("j", 3), at=100.0, nodes=("n1",))
 
 
 def incident(
@@ -29,7 +32,7 @@ def incident(
 
 def scored(*incidents: Incident, **known: Any) -> dict[str, Any]:
     facts: dict[str, Any] = {
-        "seed": 1, "simulated_s": 3600.0, "wall_s": 1.0, "devices": 80, "nodes": 10, "journal_sha256": "", "ettr": 0.9, "evicted": []
+        "seed": 1, "simulated_s": 3600.0, "wall_s": 1.0, "devices": 80, "node_hours": 10.0, "journal_sha256": "", "ettr": 0.9, "evicted": []
     }  # fmt: skip
     return score([STRUCK], incidents, **{**facts, **known})
 
@@ -58,13 +61,28 @@ def test_what_counts(incidents: list[Incident], counts: tuple[int, int, int, int
     assert (row["detected"], row["located"], row["recovered"], said["false_alarms"]) == counts
 
 
+@pytest.mark.parametrize(
+    ("found", "false"),
+    [
+        pytest.param(incident("i1", 101.0, ended_at=200.0), 1, id="a machine that is accused of what is no fault is a false alarm"),
+        pytest.param(
+            msgspec.structs.replace(incident("i1", 101.0), verdict=Verdict(verdict=Judgement.UNDECIDED)), 0, id="what is only watched is none",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_no_fault(found: Incident, false: int) -> None:
+    facts = {"seed": 1, "simulated_s": 3600.0, "wall_s": 1.0, "devices": 80, "node_hours": 10.0, "journal_sha256": "", "ettr": 0.9}
+    said = score([BUMP], [found], evicted=[], **facts)  # type: ignore[arg-type]
+    assert (said["n"], said["no_faults"], said["false_alarms"]) == (0, 1, false)
+
+
 def test_a_healthy_node_that_is_taken_out_counts_against_it() -> None:
     said = scored(incident("i1", 101.0, ended_at=200.0), evicted=[(150.0, "n1"), (150.0, "n2"), (50.0, "n1")])
     assert said["healthy_nodes_evicted_per_fault"] == 2.0
 
 
 def test_a_score_of_nothing_claims_nothing() -> None:
-    said = score([], [], seed=1, simulated_s=0.0, wall_s=0.0, devices=0, nodes=0, journal_sha256="", ettr=0.0, evicted=[])
+    said = score([], [], seed=1, simulated_s=0.0, wall_s=0.0, devices=0, node_hours=0.0, journal_sha256="", ettr=0.0, evicted=[])
     assert (said["recall"], said["intervals"]["recall"], said["false_alarms_per_1000_node_hours"]) == (None, None, None)
 
 

@@ -4,20 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from simulator.faults import KernelPanic
-from simulator.scenario import KINDS, FaultRow
+from simulator.scenario import FaultRow, read
 from simulator.score import match
+from simulator.stories.kinds import kinds
 from tests.unit.simulator.small import scenario, simulation
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", read("demo").kinds)
 def test_a_fault_is_found_located_and_repaired(kind: str, tmp_path: Path) -> None:
     job = "chat" if kind == "engine_stall" else "train"
     with simulation(scenario(FaultRow(kind=kind, at_s=100.0, job=job, rank=11)), tmp_path) as running:
         while not running.over:
             running.step()
         found, false = match(running.world.struck, list(running.parts.board.incidents.values()))
-    assert [(one.said, one.located, one.recovered) for one in found] == [(KINDS[kind].truth.value, True, True)]
+    assert [(one.said, one.located, one.recovered) for one in found] == [(kinds()[kind].truth.fault.value, True, True)]
     assert false == []
 
 
@@ -25,7 +25,7 @@ def test_a_machine_that_breaks_while_its_job_waits_for_a_person_is_repaired(tmp_
     with simulation(scenario(FaultRow(kind="user_error", at_s=100.0, job="train", rank=11), lasting_s=900.0), tmp_path) as running:
         while running.world.jobs["train"].state != "stopped":
             running.step()
-        running.world.tell(KernelPanic(job="train", rank=3))
+        running.world.tell(kinds()["kernel_panic"].of("train", 3))
         while not running.over:
             running.step()
         found, false = match(running.world.struck, list(running.parts.board.incidents.values()))

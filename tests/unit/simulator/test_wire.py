@@ -12,14 +12,20 @@ from holdfast.events import Dumps, Order
 from holdfast.faults import Verb
 from holdfast.simulation import Agents
 from holdfast.topology import JobId
-from simulator.faults import AgentSilent, EccError, HostHang, LossNan, OnRank, PodDeleted, RankStopped
 from simulator.scenario import make
+from simulator.stories.kinds import kinds
+from simulator.stories.story import Story
 from simulator.training import Stuck
 from simulator.world import World
 from tests.unit.simulator.small import scenario
 
 
-def lived(seconds: float, *stories: OnRank) -> World:
+def told(kind: str, rank: int) -> Story:
+    """A story of the job "train"."""
+    return kinds()[kind].of("train", rank)
+
+
+def lived(seconds: float, *stories: Story) -> World:
     """The small cluster after a minute of health and then so many seconds with these stories."""
     world = make(scenario())
     world.advance(world.cluster.now + 60.0)
@@ -34,7 +40,7 @@ def batches(world: World) -> list[Batch]:
 
 
 def test_every_batch_is_one_by_the_protocol_and_numbers_are_contiguous() -> None:
-    sent = batches(lived(60.0, EccError(job="train", rank=3)))
+    sent = batches(lived(60.0, told("ecc", 3)))
     for batch in sent:
         assert observations_of(batch)
     for agent in {(batch.agent, batch.boot) for batch in sent}:
@@ -54,7 +60,7 @@ def test_an_idle_nodes_agent_sends_empty_batches_and_a_busy_ones_tells_of_its_ow
 def test_a_loss_that_is_no_number_is_told_beside_it() -> None:
     world = lived(0.0)
     world.cluster.agents.fetch()
-    world.tell(LossNan(job="train", rank=0))
+    world.tell(told("loss_nan", 0))
     world.advance(world.cluster.now + 20.0)
     record = [r for batch in batches(world) for r in batch.records if isinstance(r, StepsRecord)][-1]
     row = dict(zip(record.signals, record.values[0], strict=True))
@@ -68,7 +74,7 @@ def test_a_job_is_told_by_the_agent_beside_rank_0_with_its_facts() -> None:
 
 
 def test_an_agent_that_was_cut_off_sends_its_spool_and_the_batch_in_doubt_once_more() -> None:
-    world = lived(90.0, AgentSilent(job="train", rank=0))
+    world = lived(90.0, told("heartbeat_lost", 0))
     bodies = world.cluster.agents.fetch()
     numbers = [batch.sequence for batch in map(batch_of, bodies) if batch.agent == "node0001"]
     assert [number for number, times in Counter(numbers).items() if times > 1] != []
@@ -79,7 +85,7 @@ def test_an_agent_that_was_cut_off_sends_its_spool_and_the_batch_in_doubt_once_m
 
 
 def test_kernel_messages_are_records_of_dev_kmsg() -> None:
-    world = lived(10.0, EccError(job="train", rank=3))
+    world = lived(10.0, told("ecc", 3))
     written = world.cluster.fetch_kernel(0.0)
     records = [parse_record(data) for _, data, _ in written]
     assert [record.sequence for record in records] == list(range(len(records)))
@@ -94,7 +100,7 @@ def test_job_logs_are_bytes_of_the_rank_s_file() -> None:
 
 
 def test_pods_and_nodes_are_told_as_watch_events() -> None:
-    world = lived(30.0, PodDeleted(job="train", rank=9))
+    world = lived(30.0, told("pod_deleted", 9))
     written = world.cluster.fetch_watch(0.0)
     assert {json.loads(line)["object"]["kind"] for line in written} == {"Pod", "Node"}
     states = States()
@@ -106,11 +112,11 @@ def test_pods_and_nodes_are_told_as_watch_events() -> None:
 @pytest.mark.parametrize(
     ("story", "records"),
     [
-        pytest.param(HostHang(job="train", rank=9), {"fr_rank9", "stacks_rank9.json", "rank9.json"}, id="a rank that hangs answers"),
-        pytest.param(RankStopped(job="train", rank=9), {"fr_rank9", "stacks_rank9.json", "rank9.json"}, id="a stopped one has an error"),
+        pytest.param(told("host_hang", 9), {"fr_rank9", "stacks_rank9.json", "rank9.json"}, id="a rank that hangs answers"),
+        pytest.param(told("rank_stopped", 9), {"fr_rank9", "stacks_rank9.json", "rank9.json"}, id="a stopped one has an error"),
     ],
 )
-def test_a_collection_comes_from_each_agent_and_the_last_record_is_marked(story: OnRank, records: set[str]) -> None:
+def test_a_collection_comes_from_each_agent_and_the_last_record_is_marked(story: Story, records: set[str]) -> None:
     world = lived(30.0, story)
     world.cluster.agents.fetch()
     world.collect(Order(at=0.0, id="i1/collect/1", incident="i1", job=JobId("train"), verb=Verb.COLLECT))
