@@ -1,14 +1,17 @@
 """How often the verdict on a hang is right: simulated hangs of every cause, written to disk and judged by the offline diagnoser.
 
-python -m bench.hang_verdicts [--hangs 64] [--first 0] [--only SEED] [--most-ranks 1024] [--json] [--keep FOLDER]
+python -m bench.hang_verdicts [--hangs 64] [--first 0] [--only SEED] [--most-ranks 1024] [--processes 1] [--json]
+    [--keep FOLDER]
 """
 
 import argparse
 import json
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from bench.hangs import CASES, Hang, describe, draw, write
@@ -59,18 +62,15 @@ def judge(hang: Hang, folder: Path, made_s: float, size: int) -> Judged:
     )  # fmt: skip
 
 
-def run(seeds: Iterable[int], *, most_ranks: int, keep: Path | None) -> list[Judged]:
-    """Draw, write and judge one hang after another; `keep` leaves the files in a folder by seed."""
-    found = []
-    for seed in seeds:
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = keep / str(seed) if keep else Path(scratch)
-            folder.mkdir(parents=True, exist_ok=True)
-            begun = time.process_time()
-            hang = draw(seed, most_ranks)
-            size = write(hang, folder)
-            found.append(judge(hang, folder, time.process_time() - begun, size))
-    return found
+def run(seed: int, *, most_ranks: int, keep: Path | None) -> Judged:
+    """Draw, write and judge one hang; `keep` leaves the files in a folder by seed."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = keep / str(seed) if keep else Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        begun = time.process_time()
+        hang = draw(seed, most_ranks)
+        size = write(hang, folder)
+        return judge(hang, folder, time.process_time() - begun, size)
 
 
 def table(results: Sequence[Judged]) -> str:
@@ -97,11 +97,17 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--only", type=int, nargs="*", default=[])
     parser.add_argument("--most-ranks", type=int, default=1024)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--keep", type=Path)
     asked = parser.parse_args()
     seeds = asked.only or range(asked.first, asked.first + asked.hangs)
-    results = run(seeds, most_ranks=asked.most_ranks, keep=asked.keep)
+    one = partial(run, most_ranks=asked.most_ranks, keep=asked.keep)
+    if asked.processes > 1:
+        with ProcessPoolExecutor(asked.processes) as pool:
+            results = list(pool.map(one, seeds))
+    else:
+        results = [one(seed) for seed in seeds]
     if asked.json:
         print(json.dumps([asdict(result) for result in results], indent=1))
         return
