@@ -21,7 +21,7 @@ _LOST = 0.1  # of the dumps
 _VERSIONS = ("2.4", "2.5", "2.6", "2.7", "2.8", "2.9", "2.10")
 _HIDDEN = frozenset({Kind.DEVICE_BEFORE, Kind.NETWORK})
 # What an operator may have saved beside the dumps.
-_SAVED = ((), ("stacks",), ("processes",), ("stacks", "processes"), ("stacks", "processes", "about", "ras"))
+_SAVED = ((), ("stacks",), ("processes",), ("stacks", "processes"), ("stacks", "processes", "about", "ras", "devices"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +209,10 @@ def files(hang: Hang) -> Iterator[tuple[str, bytes]]:
             yield f"rank{rank}.json", stand.about(rank)
     if "processes" in hang.saved:
         for node in range(layout.node(layout.world - 1) + 1):
-            yield f"processes_{stand.scene.node(node * layout.per_node)}.json", stand.processes(node)
+            host = stand.scene.node(node * layout.per_node)
+            yield f"processes_{host}.json", stand.processes(node)
+            if "devices" in hang.saved:
+                yield f"nvidia-smi_{host}.csv", stand.query_gpu(node)
     if "ras" in hang.saved:
         yield "ras.json", stand.ras()
 

@@ -1,6 +1,7 @@
 """What is seen of a rank from beside it: its process in the kernel, its device's load, and what its agent writes of it."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from simulator.chance import stream
@@ -97,3 +98,19 @@ def row(course: Course, rank: int) -> dict[str, Any]:
         "state": one.state, "wchan": one.wait_channel, "start_time": 0, "cpu_s": 0.0, "io_bytes": 0, "exit_code": one.exit_code,
         "signal": one.signal, "since": one.since or course.stood_at,
     }  # fmt: skip
+
+
+_LIMIT_W = 700.0
+
+
+def query_gpu(course: Course, node: int) -> bytes:
+    """`nvidia-smi --query-gpu=timestamp,index,utilization.gpu,power.draw,power.limit,memory.used --format=csv` on a node."""
+    when = datetime.fromtimestamp(course.looked_at, tz=UTC)
+    lines = ["timestamp, index, utilization.gpu [%], power.draw [W], power.limit [W], memory.used [MiB]"]
+    for rank in course.layout.ranks_of_node(node):
+        use, power = device_load(course, rank)
+        held = 4 if course.stalled(rank, Kind.GONE) else 71_034
+        stamp = f"{when:%Y/%m/%d %H:%M:%S}.{when.microsecond // 1000:03d}"
+        index = rank % course.layout.per_node
+        lines.append(f"{stamp}, {index}, {use * 100:.0f} %, {power * _LIMIT_W:.2f} W, {_LIMIT_W:.2f} W, {held} MiB")
+    return ("\n".join(lines) + "\n").encode()

@@ -61,6 +61,10 @@ class Stand:
         """Utilisation, and power as a share of the limit."""
         return machine.device_load(self.course, rank)
 
+    def query_gpu(self, node: int) -> bytes:
+        """The same of a node's devices, as `nvidia-smi --query-gpu` lists it in CSV."""
+        return machine.query_gpu(self.course, node)
+
     def process(self, rank: int) -> machine.Process:
         """A rank's process as the kernel shows it."""
         return machine.process(self.course, rank)

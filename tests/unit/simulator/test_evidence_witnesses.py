@@ -130,6 +130,12 @@ def test_devices(kind: Kind, busy: bool) -> None:
     assert all(use == 1.0 and 0.15 < power < 0.3 for rank, (use, power) in enumerate(loads) if rank != RANK)
 
 
+def test_the_list_of_devices_has_a_row_for_each() -> None:
+    rows = stand_of(Kind.LOOP).query_gpu(0).decode().splitlines()
+    assert len(rows) == 9
+    assert [row.split(", ")[2] for row in rows[1:]] == ["0 %" if rank == RANK else "100 %" for rank in range(8)]
+
+
 def machine(number: int) -> SimpleNamespace:
     devices = [SimpleNamespace(index=n, lost=False) for n in range(8)]
     return SimpleNamespace(id=f"node{number}", devices=devices, nics=[SimpleNamespace(up=True)] * 8, dead=False)
