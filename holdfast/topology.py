@@ -22,6 +22,7 @@ class Kind(StrEnum):
     PROCESS = "process"
     INSTANCE = "instance"
     SOURCE = "source"
+    PART = "part"  # of a node, with no kind of its own: a disk, a sensor, a file system
 
 
 class Target(msgspec.Struct, frozen=True, order=True):

@@ -1,6 +1,7 @@
 """`holdfast diagnose`: files after the fact, with no service running."""
 
 import sys
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
@@ -126,11 +127,66 @@ def logs(
         inputs = [Input(name=name, path=path) for name, path in walk(paths)]
     except InputError as error:
         unusable(str(error))
+    _print_findings(load("diagnosers", "logs")().findings(inputs, {"all": "1"} if every else {}), format, exit_code)
+
+
+@app.command()
+def node(
+    root: Annotated[str, typer.Option("--root", help="a copy of its /sys, /proc, /dev and tool outputs; default: this machine")] = "/",
+    machines: Annotated[str, typer.Option("--machines", help="what machines of each type have, TOML; see holdfast node learn")] = "",
+    checks: Annotated[str, typer.Option("--checks", help="checks of your own, TOML, over those of the package")] = "",
+    format: Format = "",
+    exit_code: ExitCode = False,
+) -> None:
+    """The state of a machine and its parts, one finding per line (JSON lines). Example: holdfast diagnose node --root ./n3"""
+    from pathlib import Path
+
+    from holdfast.plugins import load
+
+    if not Path(root).is_dir():
+        unusable(f"{root}: no such folder")
+    options = {"machines": machines, "checks": checks}
+    _print_findings(load("diagnosers", "node")().findings(root, options), format, exit_code)
+
+
+@app.command()
+def metrics(
+    paths: Annotated[list[str], typer.Argument(metavar="FILE...", help="Prometheus text pages; several of one source are compared")],
+    names: Annotated[str, typer.Option("--names", help="metric names of your own exporters, TOML, over those of the package")] = "",
+    checks: Annotated[str, typer.Option("--checks", help="checks of your own, TOML, over those of the package")] = "",
+    format: Format = "",
+    exit_code: ExitCode = False,
+) -> None:
+    """Exporters' and inference engines' pages, one finding per line (JSON lines). Example: holdfast diagnose metrics dcgm.prom"""
+    from holdfast.offline import InputError, walk
+    from holdfast.plugins import load
+    from holdfast.ports import Input
+
+    try:
+        inputs = [Input(name=name, path=path) for name, path in walk(paths)]
+    except InputError as error:
+        unusable(str(error))
+    read = load("diagnosers", "metrics")()
+    options = {"names": names, "checks": checks}
+    _print_findings(read.findings(inputs, options), format, exit_code)
+    if inputs and read.used == 0:
+        unusable(f"{inputs[0].name}: no page could be used")
+
+
+def _print_findings(findings: Iterable[dict[str, Any]], format: str, exit_code: bool) -> None:
+    """One finding per line; a file that was skipped is told on stderr."""
     found = False
-    for finding in load("diagnosers", "logs")().findings(inputs, {"all": "1"} if every else {}):
-        found = found or finding.get("severity") in ("fatal", "error")
-        print(as_json(finding) if chosen(format) == "json" else _row(finding))
-    raise typer.Exit(1 if exit_code and found else 0)
+    try:
+        for finding in findings:
+            if "skipped" in finding:
+                print(f"holdfast: {finding['file']}: {finding['skipped']}", file=sys.stderr)
+                continue
+            found = found or (finding.get("severity") in ("fatal", "error") and not finding.get("cleared"))
+            print(as_json(finding) if chosen(format) == "json" else _row(finding))
+    except ValueError as error:
+        unusable(str(error))
+    if exit_code and found:
+        raise typer.Exit(1)
 
 
 def _row(finding: dict[str, Any]) -> str:
