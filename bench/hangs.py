@@ -155,14 +155,11 @@ def _stalls(kind: Kind, layout: Layout, acts: Sequence[tuple[Act, ...]], rng: Ge
         return ()
     at = int(rng.choice(found))
     group = next((act.group for act in program[at:] if act.talks), WORLD)
+    count = (1, 1, 2, 3)[int(rng.integers(4))]
     ranks, met = [rank], {_name(layout, rank, group)}
     for other in rng.permutation(layout.world).tolist()[:200]:
         name = _name(layout, other, group)
-        if (
-            len(ranks) < (1, 1, 2, 3)[int(rng.integers(4))]
-            and layout.stage(other) == layout.stage(rank)
-            and name not in met
-        ):
+        if len(ranks) < count and layout.stage(other) == layout.stage(rank) and name not in met:
             ranks.append(other)
             met.add(name)
     return tuple(Stall(r, kind, at) for r in sorted(ranks))
