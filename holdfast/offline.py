@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from holdfast.faults import Action, Fault, Judgement, Symptom
+from holdfast.joining import join
 from holdfast.plugins import installed, load
 from holdfast.ports import Diagnoser, Input
 from holdfast.verdict import Json, Skipped, Verdict
@@ -86,44 +86,11 @@ def diagnose_all(paths: Sequence[str], options: Mapping[str, str]) -> Verdict:
     """Diagnose any mixture of files and join all evidence into one verdict."""
     asked = diagnosers()
     found, skipped = sort_files(walk(paths), asked)
-    inputs: list[Json] = [{"file": i.name, "kind": i.kind} for group in found.values() for i in group]
+    if found.get("job"):
+        found["job"] += found.get("logs", [])  # what the kernel says beside it decides why a job ended
+    kinds = {i.name: i.kind for who in reversed(found) for i in found[who]}  # of two kinds the one it was told first
+    inputs: list[Json] = [{"file": name, "kind": kind} for name, kind in kinds.items()]
     verdicts = {who: asked[who].diagnose(group, options) for who, group in found.items() if group}
     joined = join(verdicts)
     detail = {**joined.detail, "inputs": inputs}
     return msgspec.structs.replace(joined, detail=detail, skipped=(*joined.skipped, *skipped))
-
-
-# How near the root of the trouble an answer is: hardware explains a hang, a hang explains a crash of its waiters.
-_WEIGHT = {"logs": 50, "node": 50, "metrics": 40, "hang": 30, "job": 25, "slow": 20, "training": 15}
-_SAYS = {Judgement.CULPRIT: 3, Judgement.NOBODY: 2, Judgement.UNDECIDED: 1, Judgement.HEALTHY: 0}
-_STRONG_SYMPTOMS = (Symptom.HANG, Symptom.CRASH, Symptom.LOSS, Symptom.SLOW, Symptom.SLO)
-
-
-def join(verdicts: Mapping[str, Verdict]) -> Verdict:
-    """One verdict of several: who names a culprit beats who names none, then the one nearer the root.
-
-    The symptom is the strongest any of them saw, all evidence is kept, and each answer stays in `detail.answers`.
-    """
-    if not verdicts:
-        return Verdict(verdict=Judgement.UNDECIDED, detail={"missing": ["no file of a kind that can be diagnosed"]})
-    ranked = sorted(verdicts, key=lambda who: (_SAYS[verdicts[who].verdict], _WEIGHT.get(who, 0)), reverse=True)
-    best = verdicts[ranked[0]]
-    symptoms = {verdicts[who].symptom for who in ranked}
-    symptom = best.symptom
-    if symptom is Symptom.NONE:
-        symptom = next((s for s in _STRONG_SYMPTOMS if s in symptoms), Symptom.NONE)
-    answers: Json = {
-        who: {"verdict": v.verdict.value, "symptom": v.symptom.value, "fault": v.fault.value, "action": v.action.value}
-        for who, v in verdicts.items()
-    }
-    fault = best.fault if best.verdict is not Judgement.HEALTHY else Fault.NONE
-    return Verdict(
-        verdict=best.verdict,
-        symptom=symptom,
-        fault=fault,
-        culprits=best.culprits,
-        action=best.action if best.verdict is not Judgement.HEALTHY else Action.NONE,
-        evidence=tuple(line for who in ranked for line in verdicts[who].evidence),
-        detail={**best.detail, "answers": answers, "decided_by": ranked[0]},
-        skipped=tuple(line for who in ranked for line in verdicts[who].skipped),
-    )

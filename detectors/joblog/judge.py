@@ -79,7 +79,9 @@ def judge(marks: Sequence[Mark], case: Case) -> Judged:
     if strong:
         # a rank that was stopped from outside says so before anybody suffers from it
         stopped = [m for m in roots if m.meaning.id in _OUTSIDE and _comes_before(m, [o for o in strong if o is not m])]
-        return _of_root(_first([*strong, *stopped], case, stopped), strong, cascade, case)
+        told = _of_root(_first([*strong, *stopped], case, stopped), strong, cascade, case)
+        hung = victims and told.root is not None and _of_kernel(told.root)
+        return msgspec.structs.replace(told, symptom=Symptom.HANG) if hung else told
     if victims and not sudden:
         return _of_hang(victims, live, cascade)
     generic = [mark for mark in roots if not mark.meaning.weak]

@@ -138,8 +138,8 @@ class _Case:
         timed = {mark.file: self._paths[mark.file] for mark in marks if mark.at and mark.file in self._paths}
         timed |= {file: self._paths[file] for file in reading.steps if file in self._paths}
         case = Case(
-            steps=reading.steps, ended=reading.ended, failures=self.failures, nodes=len(reading.nodes | reading.heard), places=reading.places,
-            lengths=reading.lengths, ahead=ahead(timed),
+            steps=reading.steps, ended=reading.ended, failures=self.failures,
+            nodes=len(reading.nodes | reading.heard), places=reading.places, lengths=reading.lengths, ahead=ahead(timed),
         )  # fmt: skip
         return judge(marks, case)
 

@@ -13,7 +13,8 @@ MOST_CHARACTERS = 16_384
 YEARLESS = 1972  # what a stamp without a year is read as: a leap year that no log is of
 
 ANSI = re.compile(r"\x1b\[[0-9;?]{0,16}[A-Za-z]")
-_STAMP = r"(?P<stamp>\d{4}[-/]\d\d[-/]\d\d[T _-]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?)"
+STAMP = r"\d{4}[-/]\d\d[-/]\d\d[T _-]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?"
+_STAMP = f"(?P<stamp>{STAMP})"
 _LEVEL = r"(?P<level>DEBUG|INFO|WARN(?:ING)?|ERROR|CRITICAL|FATAL)"
 _WRITER = r"(?=(?:kernel|systemd|slurmd|slurmctld|slurmstepd|kubelet|containerd|dockerd|nvidia-[\w-]{1,32})(?:\[\d{1,9}\])?: )"
 
