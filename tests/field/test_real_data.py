@@ -1,14 +1,10 @@
 """Verdicts on real dumps and logs."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from detectors.npd.offline import Logs
-from detectors.npd.reading import Reading
-from detectors.npd.rules import Rules
 from detectors.tracehang.offline import Hang
 from holdfast.offline import walk
 from holdfast.ports import Input
@@ -31,8 +27,8 @@ def test_a_real_hang_of_sixteen_ranks_names_the_two_that_were_stopped() -> None:
         pytest.param("dmesg-with-xid-119.log", [(119, "0000:9b:00", 5, "fatal")], id="a GSP that does not answer"),
         pytest.param(
             "dmesg-oom-xid13.log",
-            [(13, "0000:38:00", 16, "error"), (43, "0000:38:00", 1, "warning")],
-            id="the code's own fault, and memory",
+            [(13, "0000:38:00", 16, "error"), (43, "0000:38:00", 1, "info")],
+            id="the code's own fault, what follows from it, and memory",
         ),
     ],
 )
@@ -45,33 +41,5 @@ def test_kernel_logs_give_exact_codes_and_devices(name: str, expected: list[tupl
 
 def test_a_boot_and_a_panic_tell_of_the_panic_alone() -> None:
     rows = list(Logs().findings(inputs(data("hardware", "logs", "pstore-panic-dmesg.txt")), {}))
-    assert [(row["check"], row["severity"]) for row in rows] == [("npd.kernel_panic", "fatal")]
-
-
-def labelled(name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in data("loglines", name).read_text(encoding="utf-8").splitlines()]
-
-
-def read(text: str) -> Reading:
-    reading = Reading(Rules.read())
-    reading.feed("log", 1, (text + "\n").encode())
-    return reading
-
-
-def test_every_labelled_device_line_has_its_code_and_device() -> None:
-    wrong = []
-    for row in labelled("xid_lines_labelled.jsonl"):
-        found = next(iter(read(row["text"]).found.values()), None)
-        said = {"xid": found.code if found else None, "device": found.device if found else None}
-        wrong += [
-            (row["text"], key, said[key])
-            for key in ("xid", "device")
-            if key in row["expect"] and said[key] != row["expect"][key]
-        ]
-    assert wrong == []
-
-
-def test_every_labelled_kernel_line_is_an_event_or_none() -> None:
-    rows = labelled("gpud_kernel.jsonl")
-    wrong = [row["text"] for row in rows if bool(read(row["text"]).found) != bool(row["expect"].get("event"))]
-    assert wrong == []
+    serious = [(row["check"], row["severity"]) for row in rows if row["severity"] in ("fatal", "error")]
+    assert serious == [("npd.kernel_panic", "fatal")]
