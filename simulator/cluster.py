@@ -6,7 +6,7 @@ from holdfast.events import Observation
 from simulator.agents import Agents
 from simulator.chance import stream
 from simulator.fabric import Fabric
-from simulator.nodes import Node, make_node
+from simulator.nodes import IDLE_BYTES_PER_S, Node, make_node
 from simulator.scheduler import Scheduler
 
 
@@ -35,7 +35,7 @@ class Cluster:
         for node in self.nodes.values():
             self.fabric.stand(node)
             node.booted_at = start - 86_400.0 * (1 + stream(seed, "boot", node.id).random() * 30)
-            node.sent = (0.0, start, 0.0)
+            node.sent = (0.0, start, IDLE_BYTES_PER_S)
         self.agents = Agents(self.nodes, seed)
         self.scheduler = Scheduler(seed)
         for node in self.nodes.values():

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from simulator.chance import key_of
 
 DEVICES = 8
+# What a port sends that nobody uses: the subnet manager asks now and then.
+IDLE_BYTES_PER_S = 1500.0
 _BUSES = ("1b", "43", "52", "61", "9d", "c3", "d1", "df")
 
 
@@ -91,7 +93,7 @@ class Node(Part):
     job: str = ""
     attempt: int = 0
     logged: int = 0
-    sent: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    sent: tuple[float, float, float] = (0.0, 0.0, IDLE_BYTES_PER_S)
 
     @property
     def usable(self) -> bool:
@@ -125,7 +127,7 @@ class Node(Part):
         self.silent = self.dead = self.suspect = False
         self.lag_s = self.skew_s = self.repairing = 0.0
         self.scraped = True
-        self.booted_at, self.logged, self.sent = now, 0, (0.0, now, 0.0)
+        self.booted_at, self.logged, self.sent = now, 0, (0.0, now, IDLE_BYTES_PER_S)
 
 
 def make_node(number: int, seed: int) -> Node:

@@ -6,7 +6,7 @@ from typing import Any
 from holdfast.events import Observation
 from simulator.agents import Record
 from simulator.cluster import Cluster
-from simulator.nodes import DEVICES, Node
+from simulator.nodes import DEVICES, IDLE_BYTES_PER_S, Node
 from simulator.telling import Teller
 from simulator.workload import Shape, Workload
 
@@ -78,7 +78,7 @@ class TrainingJob:
         for n, node in enumerate(self.nodes):
             if n not in kept:
                 node.job, node.attempt = "", 0
-                node.flow(now, 0.0)
+                node.flow(now, IDLE_BYTES_PER_S)
                 scheduler.remove(self.pod(n), now, order=order)
         for n, node in enumerate(nodes):
             node.job = self.name
@@ -121,9 +121,9 @@ class TrainingJob:
         if flows:
             while now >= self.ends_at:
                 self._finish_step()
-        if self.nodes and (self.nodes[0].sent[2] > 0.0) != flows:
+        if self.nodes and (self.nodes[0].sent[2] > IDLE_BYTES_PER_S) != flows:
             for node in self.nodes:
-                node.flow(now, _BUSY_BYTES_PER_S if flows else 0.0)
+                node.flow(now, _BUSY_BYTES_PER_S if flows else IDLE_BYTES_PER_S)
 
     @property
     def held(self) -> bool:

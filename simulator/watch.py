@@ -95,7 +95,7 @@ class Watch:
 
     def next_at(self, until: float) -> float:
         """When at the latest there is something to do if nobody is watched until then."""
-        first = self._wakes[0][0] if self._wakes else until
+        first = min(self._wakes[0][0] if self._wakes else until, self.world.due_at())
         start = self.world.cluster.start
         return max(self.world.cluster.now + 1.0, start + math.floor(min(first, until) - start))
 

@@ -131,8 +131,14 @@ class World:
         cluster = self.cluster
         if not self.leaps or self.watched:
             return cluster.now + _TICK_S
-        due = min(until, self._due[0][0] if self._due else until)
-        return cluster.start + math.ceil((due - cluster.start) / _TICK_S) * _TICK_S if due > cluster.now else cluster.now + _TICK_S
+        return max(cluster.now + _TICK_S, min(until, self.due_at()))
+
+    def due_at(self) -> float:
+        """The moment on the grid of ticks at which the next thing happens by itself, infinity where nothing does."""
+        if not self._due:
+            return math.inf
+        start = self.cluster.start
+        return start + math.ceil((self._due[0][0] - start) / _TICK_S) * _TICK_S
 
     @property
     def watched(self) -> bool:
