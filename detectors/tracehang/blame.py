@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 
 from detectors.tracehang import words
 from detectors.tracehang.case import Case
-from detectors.tracehang.order import habit
+from detectors.tracehang.roles import strayed
 from detectors.tracehang.waits import Edge, Graph, Why
 from holdfast.faults import HangCause
 
 _SYNCHRONOUS = {Why.HOST_NO_RECV: HangCause.MISSING_RECV, Why.HOST_NO_SEND: HangCause.MISSING_SEND}
-_ENQUEUED = {Why.NO_RECV: HangCause.MISSING_RECV, Why.NO_SEND: HangCause.MISSING_SEND}
+_MISSING = {Why.NO_RECV: HangCause.MISSING_RECV, Why.NO_SEND: HangCause.MISSING_SEND} | _SYNCHRONOUS
+MISSED = {True: HangCause.MISSING_SEND, False: HangCause.MISSING_RECV}
 _SEES_STACK, _SEES_DUMP, _SEES_NOTHING = 0.95, 0.85, 0.6
 
 
@@ -36,38 +37,43 @@ def _blame(case: Case, graph: Graph, rank: int) -> Iterator[Blame]:
     if case.pending(rank) is not None:
         return  # it is in an operation itself and waits for nobody: its device's matter
     edges = graph.into(rank)
-    cause = _cause(case, rank, edges)
-    if cause is None:
+    if not edges:
         return
+    cause, extra = _cause(case, rank, edges)
     edge = _telling(edges)
-    at_work = rank in case.stacks and not case.stacks[rank].waits
-    sure = _SEES_NOTHING if cause is HangCause.NO_DUMP else _SEES_STACK if at_work else _SEES_DUMP
-    if all(e.why is Why.NOT_THERE for e in edges):
+    sure = _SEES_NOTHING if cause is HangCause.NO_DUMP else _SEES_STACK if case.busy(rank) else _SEES_DUMP
+    if cause is not HangCause.NO_DUMP and (all(e.why is Why.NOT_THERE for e in edges) or cause is HangCause.DEVICE_STUCK):
         sure = 0.75  # by stacks alone: no number says what it has missed
-    lines = [words.missed(case, edge), *words.stack_lines(case, rank), *words.silence(case, rank)]
+    lines = [words.missed(case, edge), *extra, *words.stack_lines(case, rank), *words.silence(case, rank)]
     yield Blame(rank, cause, sure, lines, edge.group, edge.seq, edge.op)
 
 
-def _cause(case: Case, rank: int, edges: Sequence[Edge]) -> HangCause | None:
+def _cause(case: Case, rank: int, edges: Sequence[Edge]) -> tuple[HangCause, list[str]]:
+    """Why a rank is waited for that is in no operation itself, and what shows it beside that."""
     whys = {edge.why for edge in edges}
-    for why, cause in _SYNCHRONOUS.items():
-        # a host that blocks in a transfer shows what comes next for its peer, whatever else is waited for behind it
-        if why in whys:
-            return cause
-    transfers = [edge for edge in edges if edge.why in _ENQUEUED]
-    if transfers and (Why.NOT_ENQUEUED not in whys or _next_is_transfer(case, rank)):
-        return _ENQUEUED[transfers[0].why]
-    if whys & {Why.NOT_ENQUEUED, Why.NOT_THERE}:
-        return HangCause.HOST_STUCK
-    if Why.ABSENT in whys:
-        return HangCause.HOST_STUCK if _lives(case, rank) else HangCause.NO_DUMP
-    return None
+    transfers = [edge for edge in edges if edge.why in _MISSING]
+    if case.busy(rank):
+        return HangCause.HOST_STUCK, []
+    if transfers:
+        gone = strayed(case, rank)
+        if gone is not None:
+            return MISSED[gone.missing[0][0]] if gone.missing else _MISSING[transfers[0].why], [words.strayed(case, gone)]
+        said_so = next((edge for edge in transfers if edge.why in (Why.HOST_NO_RECV, Why.HOST_NO_SEND)), None)
+        if said_so is not None or not any(_has_before(case, rank, edge) for edge in transfers):
+            return _MISSING[(said_so or transfers[0]).why], []
+    if case.stands(rank) and whys <= {Why.NOT_ENQUEUED, Why.NO_RECV, Why.NO_SEND}:
+        return HangCause.DEVICE_STUCK, ["its host waits for its own device, with no operation of it under way"]
+    if whys == {Why.ABSENT} and rank not in case.recordings and not _lives(case, rank):
+        return HangCause.NO_DUMP, []
+    return HangCause.HOST_STUCK, []
 
 
-def _next_is_transfer(case: Case, rank: int) -> bool:
+def _has_before(case: Case, rank: int, edge: Edge) -> bool:
+    """Whether a rank has made such transfers before: it is late then, not without them."""
     recording = case.recordings.get(rank)
-    usual = habit(list(recording.ring)) if recording else None
-    return usual is not None and usual.p2p
+    return recording is not None and any(
+        sends is (edge.why is Why.NO_SEND) for _, sends, _ in recording.ring.transfers_of(edge.group)
+    )
 
 
 def _lives(case: Case, rank: int) -> bool:

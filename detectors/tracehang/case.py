@@ -8,14 +8,21 @@ from detectors.tracehang.facts import About, Process
 from detectors.tracehang.flightrecorder import Recording, Status, ranks_of
 from detectors.tracehang.ras import Communicator
 from detectors.tracehang.ring import Op
-from detectors.tracehang.stacks import Stack
+from detectors.tracehang.stacks import Doing, Stack
 
 MOST_RANKS = 65_536
+
+# A place in the program where no more ranks than this stand is an odd one; a job's ranks stand in a few places.
+_RARE = 3
+_RARE_SHARE = 0.05
 
 
 @dataclass(kw_only=True)
 class Case:
-    """The evidence. no_dump: rank -> why its dump could not be had; files: rank -> the name of its dump or stack."""
+    """The evidence. no_dump: rank -> why its dump could not be had; files: rank -> the name of its dump or stack.
+
+    transfers: the groups with sends and receives
+    """
 
     recordings: dict[int, Recording] = field(default_factory=dict)
     no_dump: dict[int, str] = field(default_factory=dict)
@@ -27,9 +34,9 @@ class Case:
     world_size: int = 0
     members: dict[str, tuple[int, ...]] = field(default_factory=dict, init=False)
     descriptions: dict[str, str] = field(default_factory=dict, init=False)
+    transfers: set[str] = field(default_factory=set, init=False)
     _local: dict[tuple[str, int], str] = field(default_factory=dict, init=False)
     _usual_local: dict[str, Counter[str]] = field(default_factory=dict, init=False)
-    _transfers: set[str] = field(default_factory=set, init=False)
     _waiting: dict[int, list[Op]] = field(default_factory=dict, init=False)
     _newest: dict[int, dict[str, tuple[int, int]]] = field(default_factory=dict, init=False)
     _sets: dict[str, frozenset[int]] = field(default_factory=dict, init=False)
@@ -39,7 +46,7 @@ class Case:
         for rank, recording in self.recordings.items():
             self._waiting[rank] = recording.ring.fronts()
             self._newest[rank] = recording.ring.newest()
-            self._transfers |= recording.ring.transferring()
+            self.transfers |= recording.ring.transferring()
 
     @cached_property
     def seen(self) -> list[int]:
@@ -92,6 +99,52 @@ class Case:
         counted = self._counted(rank, group)
         return counted is not None and counted.completed >= seq
 
+    def busy(self, rank: int) -> bool:
+        """Whether a rank's host is seen at work: neither in a communication nor waiting for its device, nor where many others are."""
+        stack = self.stacks.get(rank)
+        if stack is None or stack.waits or stack.doing is Doing.DEVICE:
+            return False
+        return stack.doing is not Doing.OTHER or self._places[str(stack.frames[0])] <= max(_RARE, _RARE_SHARE * len(self.stacks))
+
+    def stands(self, rank: int) -> bool:
+        """Whether a rank's host is seen in a communication, or waiting for its device to come through one."""
+        stack = self.stacks.get(rank)
+        return stack is not None and (stack.waits or stack.doing is Doing.DEVICE)
+
+    @cached_property
+    def _places(self) -> Counter[str]:
+        """How many ranks stand at each innermost frame."""
+        return Counter(str(stack.frames[0]) for stack in self.stacks.values())
+
+    def kind_of(self, group: str) -> list[str]:
+        """The groups of the same kind, by what their makers call them; only itself where they call it nothing."""
+        return self._kinds.get(self.descriptions.get(group, ""), [group])
+
+    def part(self, rank: int) -> tuple[tuple[str, int], ...]:
+        """Which part of the program a rank runs: its places in the groups that transfer, by their kind."""
+        return self._parts.get(rank, ())
+
+    @cached_property
+    def _parts(self) -> dict[int, tuple[tuple[str, int], ...]]:
+        found: dict[int, tuple[tuple[str, int], ...]] = {}
+        for group in sorted({one for seen in self.transfers for one in self.kind_of(seen)}):
+            for place, rank in enumerate(self.members.get(group, ())):
+                found[rank] = (*found.get(rank, ()), (self.descriptions.get(group, ""), place))
+        return found
+
+    def own_of_kind(self, rank: int, group: str) -> str | None:
+        """The group of that kind which a rank is in, None if there is none."""
+        return next((one for one in self.kind_of(group) if rank in self._sets[one]), None)
+
+    @cached_property
+    def _kinds(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for group in self.members:
+            desc = self.descriptions.get(group, "")
+            if desc and desc != "undefined":
+                found.setdefault(desc, []).append(group)
+        return found
+
     def describe(self, group: str) -> str:
         """A group as a person would name it."""
         said = self.descriptions.get(group, "")
@@ -99,7 +152,7 @@ class Case:
 
     def _counted(self, rank: int, group: str) -> Status | None:
         """What a process counts for a group; nothing where it counts its sends with it."""
-        local = self._local_of(rank, group) if group not in self._transfers else None
+        local = self._local_of(rank, group) if group not in self.transfers else None
         return self.recordings[rank].status.get(local) if local is not None else None
 
     def _local_of(self, rank: int, group: str) -> str | None:

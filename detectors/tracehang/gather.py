@@ -75,7 +75,9 @@ class Pile:
         new.desc = {self._share(group): self._share(desc) for group, desc in new.desc.items()}
         new.local = {self._share(group): self._share(local) for group, local in new.local.items()}
         ring = new.ring
-        new.ring = msgspec.structs.replace(ring, groups=self._share_all(ring.groups), names=self._share_all(ring.names))
+        new.ring = msgspec.structs.replace(
+            ring, groups=self._share_all(ring.groups), names=self._share_all(ring.names), shapes=self._share_all(ring.shapes)
+        )
         self.recordings[new.rank] = new
         self.files[new.rank] = name
 

@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from detectors.tracehang import words
-from detectors.tracehang.blame import Blame, host_blames
+from detectors.tracehang.absent import suspects
+from detectors.tracehang.blame import MISSED, Blame, host_blames
 from detectors.tracehang.case import Case
 from detectors.tracehang.facts import Process
 from detectors.tracehang.mismatch import mismatches
 from detectors.tracehang.order import departed, habit
 from detectors.tracehang.ras import behind
+from detectors.tracehang.roles import strayed
 from detectors.tracehang.waits import Graph, Why, build, cycles, sinks
 from holdfast.faults import Action, Fault, HangCause, Judgement, Symptom
 from holdfast.topology import Kind
@@ -80,21 +82,36 @@ def _mismatch(case: Case, graph: Graph) -> Finding | None:
         if not found.odd:
             why = f"the ranks of group {case.describe(found.group)} call different operations at #{found.seq}, no side is the odd one"
             return Finding(judgement=Judgement.NOBODY, fault=Fault.USER_CODE, action=Action.STOP, why=why, extra=extra)
-        blames = [Blame(r, HangCause.MISMATCH, 0.9, [found.sentence(r, case)]) for r in found.odd]
+        blames = [Blame(r, HangCause.MISMATCH, found.confidence, [found.sentence(r, case)]) for r in found.odd]
         return _culprits(case, blames, why="its call does not fit that of its peers", extra=extra)
     return None
 
 
 def _host(case: Case, graph: Graph) -> Finding | None:
     """Host stuck: the walk ends at ranks that wait for nobody and never entered what their peers wait in."""
-    blames = host_blames(case, graph, sinks(graph, graph.waiters))
+    blames = [b for b in host_blames(case, graph, _ends(graph)) if b.cause is not HangCause.NO_DUMP]
     if not blames:
         return None
-    heard = [b for b in blames if b.cause is not HangCause.NO_DUMP]
     if not case.recordings and len(blames) * 2 > len(case.expected) > 2:
         missing = ["flight recorder dumps: most ranks are in no communication, so the stacks alone name nobody"]
         return Finding(judgement=Judgement.UNDECIDED, missing=missing, why="more ranks work than wait")
-    return _culprits(case, heard or blames, why="the others wait for what it has not entered")
+    return _culprits(case, [*blames, *_absent_blames(case, graph)], why="the others wait for what it has not entered")
+
+
+def _absent(case: Case, graph: Graph) -> Finding | None:
+    """Nobody of whom anything is known holds up the rest: it is one of whom nothing is."""
+    blames = _absent_blames(case, graph)
+    return _culprits(case, blames, why="the others wait for it, and it has left no dump") if blames else None
+
+
+def _absent_blames(case: Case, graph: Graph) -> list[Blame]:
+    ends = _ends(graph)
+    needed = suspects(case, graph, ends)
+    return [b for b in host_blames(case, graph, list(needed)) if b.cause is HangCause.NO_DUMP]
+
+
+def _ends(graph: Graph) -> list[int]:
+    return sinks(graph, graph.waiters)
 
 
 def _ring(case: Case, graph: Graph) -> Finding | None:
@@ -194,7 +211,7 @@ def _all_equal(case: Case, graph: Graph) -> Finding:
 
 Rule = Callable[[Case, Graph], Finding | None]
 RULES: tuple[Rule, ...] = (
-    _process_facts, _mismatch, _host, _ring, _device, _ras, _not_started, _odd_stacks, _nobody_waits, _all_equal,
+    _process_facts, _mismatch, _host, _ring, _device, _absent, _ras, _not_started, _odd_stacks, _nobody_waits, _all_equal,
 )  # fmt: skip
 
 
@@ -212,22 +229,28 @@ def _culprits(case: Case, blames: Sequence[Blame], *, why: str, extra: dict[str,
 def _skippers(case: Case, graph: Graph, ring: Sequence[int]) -> list[Blame]:
     skipped: dict[int, Blame] = {}
     for rank in ring:
-        text = _skipped(case, graph, rank)
+        cause, text = _skipped(case, graph, rank)
         if text:
-            wanted = next((e for e in graph.into(rank) if e.why is Why.NOT_ENQUEUED), None)
-            blame = Blame(rank, HangCause.HOST_STUCK, 0.85, [text, *words.stack_lines(case, rank)])
+            wanted = next((e for e in graph.into(rank) if e.why in _NOT_COME), None)
+            blame = Blame(rank, cause, 0.85, [text, *words.stack_lines(case, rank)])
             if wanted is not None:
                 blame.group, blame.seq, blame.op = wanted.group, wanted.seq, wanted.op
             skipped[rank] = blame
     return list(skipped.values()) if 2 * len(skipped) <= len(ring) else []
 
 
-def _skipped(case: Case, graph: Graph, rank: int) -> str:
-    """A sentence on the operation a rank of a ring has gone past, "" if it has not."""
-    wanted = [edge for edge in graph.into(rank) if edge.why is Why.NOT_ENQUEUED]
+_NOT_COME = (Why.NOT_ENQUEUED, Why.NO_RECV, Why.NO_SEND)
+
+
+def _skipped(case: Case, graph: Graph, rank: int) -> tuple[HangCause, str]:
+    """Why a rank of a ring is to blame, and a sentence on the operation that it has gone past; "" if it has not."""
+    wanted = [edge for edge in graph.into(rank) if edge.why in _NOT_COME]
     recording = case.recordings.get(rank)
     if not wanted or recording is None:
-        return ""
+        return HangCause.HOST_STUCK, ""
+    gone = strayed(case, rank) if case.transfers else None
+    if gone is not None and gone.missing:
+        return MISSED[gone.missing[0][0]], words.strayed(case, gone)
     here = case.pending(rank)
     if here is not None:
         usual = departed(list(recording.ring), here)
@@ -237,8 +260,10 @@ def _skipped(case: Case, graph: Graph, rank: int) -> str:
         usual = habit(list(recording.ring)) or next((case.find(e.waiter, e.group, e.seq) for e in wanted), None)
         said = words.stack(case, rank)
     if usual is None or not any(edge.group == usual.group for edge in wanted):
-        return ""
-    return f"{said}, where by its own order {usual.name} in group {case.describe(usual.group)} comes next: it has skipped it"
+        return HangCause.HOST_STUCK, ""
+    cause = MISSED[usual.sends] if usual.p2p else HangCause.HOST_STUCK
+    group = case.describe(usual.group)
+    return cause, f"{said}, where by its own order {usual.name} in group {group} comes next: it has skipped it"
 
 
 def _fronts(case: Case) -> dict[tuple[str, int], dict[int, bool]]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from detectors.tracehang.case import Case
 from detectors.tracehang.ring import Op
+from detectors.tracehang.roles import usual_call
 from detectors.tracehang.words import numbers
 from holdfast.verdict import Json
 
@@ -14,23 +15,33 @@ _ALIKE_BOTH = ("all_reduce", "allreduce", "broadcast")
 _ALIKE_OUT = ("all_gather", "allgather")
 _ALIKE_IN = ("reduce_scatter",)
 
+# Where a part of a group that is larger than this calls something else, the program took two ways; no rank is the odd one.
+_ODD_SHARE = 0.34
+
+# How sure it is who is odd: by a clear majority of its own group, or of two by what other groups of the kind call.
+_BY_PEERS, _BY_LIKE = 0.9, 0.75
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mismatch:
-    """sides: call -> ranks, the largest side first; odd: the ranks of the minority, empty where no side is larger."""
+    """sides: call -> ranks, the largest side first; odd: the ranks to blame, empty where no side is the odd one
+
+    usual: what other groups of the kind call there, "" where nothing is known of them; confidence: of the blame
+    """
 
     group: str
     seq: int
     sides: dict[str, list[int]]
     odd: tuple[int, ...]
+    confidence: float = _BY_PEERS
+    usual: str = ""
 
     def sentence(self, rank: int, case: Case) -> str:
         """What a rank calls, and what its peers call."""
         mine = next(call for call, ranks in self.sides.items() if rank in ranks)
-        most, ranks = next(iter(self.sides.items()))
-        return (
-            f"at #{self.seq} of group {case.describe(self.group)} it calls {mine}, ranks {numbers(ranks)} call {most}"
-        )
+        others = [f"ranks {numbers(ranks)} call {call}" for call, ranks in self.sides.items() if rank not in ranks]
+        like = f"; so do other groups of the kind: {self.usual}" if self.usual else ""
+        return f"at #{self.seq} of group {case.describe(self.group)} it calls {mine}, {', '.join(others[:3])}{like}"
 
     def calls(self) -> dict[str, Json]:
         return {call: list[Json](ranks) for call, ranks in self.sides.items()}
@@ -46,19 +57,34 @@ def mismatches(case: Case) -> Iterator[Mismatch]:
             if op is not None and not op.done:
                 sides.setdefault(_call(op), []).append(rank)
         if len(sides) > 1:
-            ranked = dict(sorted(sides.items(), key=lambda side: -len(side[1])))
-            sizes = [len(ranks) for ranks in ranked.values()]
-            odd = [rank for ranks in list(ranked.values())[1:] for rank in ranks] if sizes[0] > sum(sizes[1:]) else []
-            yield Mismatch(group=group, seq=seq, sides=ranked, odd=tuple(sorted(odd)))
+            yield _judged(case, group, seq, dict(sorted(sides.items(), key=lambda side: -len(side[1]))))
+
+
+def _judged(case: Case, group: str, seq: int, sides: dict[str, list[int]]) -> Mismatch:
+    """Who of them is odd: those outside the majority, of two sides alike in size those that call what no other group does."""
+    called = sum(map(len, sides.values()))
+    usual = usual_call(case, group, seq)
+    known = call_text(*usual[0]) if usual is not None and call_text(*usual[0]) in sides else ""
+    right, most = known or next(iter(sides)), len(next(iter(sides.values())))
+    odd = sorted(rank for call, ranks in sides.items() if call != right for rank in ranks)
+    clear = most * 2 > called and len(odd) <= max(1, _ODD_SHARE * called) and len(sides[right]) == most
+    if not clear and not (known and len(odd) == 1):
+        odd = []
+    return Mismatch(group=group, seq=seq, sides=sides, odd=tuple(odd), confidence=_BY_PEERS if clear else _BY_LIKE, usual=known)
 
 
 def _call(op: Op) -> str:
-    name = op.name.rsplit(":", 1)[-1].lower()
-    put, _, got = op.shape.partition("->")
+    return call_text(op.name, op.shape)
+
+
+def call_text(operation: str, shape: str) -> str:
+    """A call as it must be alike on all ranks."""
+    name = operation.rsplit(":", 1)[-1].lower()
+    put, _, got = shape.partition("->")
     if "all_to_all" in name or "alltoall" in name or "coalesced" in name:
-        return op.name
+        return operation
     if any(word in name for word in _ALIKE_IN):
-        return f"{op.name} {put}"
+        return f"{operation} {put}"
     if any(word in name for word in _ALIKE_OUT):
-        return f"{op.name} {got}"
-    return f"{op.name} {op.shape}" if any(word in name for word in _ALIKE_BOTH) else op.name
+        return f"{operation} {got}"
+    return f"{operation} {shape}" if any(word in name for word in _ALIKE_BOTH) else operation

@@ -3,6 +3,7 @@
 A job of thousands of ranks has millions of records. Nothing is done per record here that is not one call for a whole column.
 """
 
+import marshal
 import re
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,10 +16,16 @@ import numpy as np
 # Of each group only the tail of what has completed matters to a hang; a wrapped ring holds no more of it anyway.
 TAIL = 512
 MOST_NAMES = 20_000
+MOST_SHAPES = 4096
+NEWEST_SHAPES = 400  # of so many of the newest records it is told how they compare
+_SHAPE = ("input_dtypes", "input_sizes", "output_dtypes", "output_sizes")
+
+# Operations whose types and sizes are the same on all ranks of a group, on one side at least.
+ALIKE = ("all_reduce", "allreduce", "broadcast", "all_gather", "allgather", "reduce_scatter")
 _MOST_FRAMES = 3
 
 ROW = np.dtype([
-    ("order", "<i8"), ("created_ns", "<i8"), ("seq", "<i4"), ("batch", "<i4"), ("peer", "<i4"), ("group", "<i2"), ("name", "<i2"),
+    ("order", "<i8"), ("created_ns", "<i8"), ("seq", "<i4"), ("batch", "<i4"), ("peer", "<i4"), ("group", "<i2"), ("name", "<i2"), ("shape", "<i2"),
     ("sends", "?"), ("done", "?"), ("started", "?"),
 ])  # fmt: skip
 
@@ -62,12 +69,14 @@ class Op(msgspec.Struct, frozen=True, gc=False):
 
 
 class Ring(msgspec.Struct, kw_only=True):
-    """rows: bytes of a table of `ROW`, in recorded order; shapes, frames: by row, of those that have not completed."""
+    """rows: bytes of a table of `ROW`, in recorded order; shapes: types and sizes, of the newest operations that must be alike on all ranks and
+    of those that have not completed; frames: by row, of those that have not completed
+    """
 
     rows: bytes = b""
     groups: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
-    shapes: dict[int, str] = {}
+    shapes: tuple[str, ...] = ()
     frames: dict[int, tuple[str, ...]] = {}
 
     @property
@@ -79,10 +88,10 @@ class Ring(msgspec.Struct, kw_only=True):
 
     def at(self, row: int) -> Op:
         """One row as an operation."""
-        order, created_ns, seq, batch, peer, group, name, sends, done, started = self.table[row].item()
+        order, created_ns, seq, batch, peer, group, name, shape, sends, done, started = self.table[row].item()
         return Op(
-            order=order, group=self.groups[group], seq=seq, name=self.names[name], done=done, shape=self.shapes.get(row, ""), peer=peer,
-            sends=sends, started=started, batch=batch, created_ns=created_ns, frames=self.frames.get(row, ()),
+            order=order, group=self.groups[group], seq=seq, name=self.names[name], done=done, peer=peer,
+            shape=self.shapes[shape] if shape >= 0 else "", sends=sends, started=started, batch=batch, created_ns=created_ns, frames=self.frames.get(row, ()),
         )  # fmt: skip
 
     def __iter__(self) -> Iterator[Op]:
@@ -117,6 +126,14 @@ class Ring(msgspec.Struct, kw_only=True):
         """The groups with p2p operations."""
         table = self.table
         return {self.groups[n] for n in np.unique(table["group"][table["peer"] >= 0]).tolist()}
+
+    def transfers_of(self, group: str) -> list[tuple[int, bool, int]]:
+        """All p2p operations of a group: number, whether it sends, peer."""
+        if group not in self.groups:
+            return []
+        table = self.table
+        rows = table[(table["group"] == self.groups.index(group)) & (table["peer"] >= 0)]
+        return list(zip(rows["seq"].tolist(), rows["sends"].tolist(), rows["peer"].tolist(), strict=True))
 
     def transfers(self, group: str, peer: int, *, sends: bool) -> list[Op]:
         """The p2p operations with one peer in one direction that have not completed."""
@@ -322,15 +339,31 @@ def _ring(table: np.ndarray, keep: np.ndarray, groups: tuple[str, ...], names: t
     rows = np.flatnonzero(keep)
     rows = rows[np.argsort(table["order"][rows], kind="stable")]
     kept = table[rows]
-    waiting = np.flatnonzero(~kept["done"])[: 4 * TAIL].tolist()
-    shapes = {n: _shape(entries[int(rows[n])]) for n in waiting}
-    frames = {n: called for n in waiting[:TAIL] if (called := _frames(entries[int(rows[n])].get("frames")))}
+    waiting = np.flatnonzero(~kept["done"])[: 4 * TAIL]
+    alike = np.array([any(word in one for word in ALIKE) for one in names], dtype=bool)[kept["name"]]
+    alike[:-NEWEST_SHAPES] = False
+    alike[waiting] = True
+    kept["shape"] = -1
+    shapes = _shapes(kept, np.flatnonzero(alike), [entries[n] for n in rows[alike].tolist()])
+    frames = {n: called for n in waiting[:TAIL].tolist() if (called := _frames(entries[int(rows[n])].get("frames")))}
     return Ring(rows=kept.tobytes(), groups=groups, names=names, shapes=shapes, frames=frames)
 
 
-def _shape(entry: Mapping[str, Any]) -> str:
-    """Types and sizes as text."""
-    parts = (entry.get(name) for name in ("input_dtypes", "input_sizes", "output_dtypes", "output_sizes"))
+def _shapes(table: np.ndarray, rows: np.ndarray, entries: Entries) -> tuple[str, ...]:
+    """Write down for these rows which types and sizes each has, and return those; where there are too many the rest has none."""
+    columns = [[entry.get(field) for entry in entries] for field in _SHAPE]
+    try:
+        keys = list(map(marshal.dumps, zip(*columns, strict=True)))
+    except ValueError:  # too deep, or of a kind that stands in no dump
+        return ()
+    known: dict[bytes, int] = {}
+    numbers = np.array([known.setdefault(key, len(known)) for key in keys], dtype=np.int64)
+    table["shape"][rows] = np.where(numbers < MOST_SHAPES, numbers, -1)
+    firsts = np.unique(numbers, return_index=True)[1][:MOST_SHAPES].tolist()
+    return tuple(_shape(*(column[n] for column in columns)) for n in firsts)
+
+
+def _shape(*parts: Any) -> str:
     put, sizes, got, out = map(_SHORT.repr, parts)
     return f"{put}{sizes}->{got}{out}"
 

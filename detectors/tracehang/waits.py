@@ -62,6 +62,11 @@ class Front(msgspec.Struct):
     waiters: list[int] = []
     passed: bool = False
 
+    @property
+    def explained(self) -> bool:
+        """Whether a known rank is missed in it: those of whom nothing is known need not be the reason then."""
+        return bool(self.waited.get(Why.NOT_ENQUEUED) or self.waited.get(Why.BEHIND))
+
     def edges(self, waiter: int) -> Iterator[Edge]:
         return (Edge(waiter, o, why, self.group, self.seq, self.op) for why, others in self.waited.items() for o in others if o != waiter)
 
@@ -119,7 +124,8 @@ class Graph:
         """Where the walk goes from a rank or from a front."""
         if isinstance(node, int):
             return [*sorted({edge.other for edge in self.pairs.get(node, ())}), *((f.group, f.seq) for f in self.waits.get(node, ()))]
-        return [other for others in self.fronts[node].waited.values() for other in others]
+        front = self.fronts[node]
+        return [o for why, others in front.waited.items() if why is not Why.ABSENT or not front.explained for o in others]
 
 
 Node = int | tuple[str, int]
@@ -252,8 +258,7 @@ def _front(case: Case, graph: Graph, op: Op) -> Front:
     for member in case.members.get(op.group, ()):
         reached = case.enqueued(member, op.group)
         if reached is None:
-            stack = case.stacks.get(member)
-            if stack is None or stack.doing not in (Doing.COLLECTIVE, Doing.BARRIER):
+            if not case.stands(member):
                 front.waited[Why.ABSENT].append(member)
         elif reached < op.seq:
             front.waited[Why.NOT_ENQUEUED].append(member)
@@ -274,7 +279,8 @@ def _p2p_edges(case: Case, rank: int, op: Op) -> Iterator[Edge]:
     other, mine = members[op.peer], members.index(rank)
     recording = case.recordings.get(other)
     if recording is None:
-        yield Edge(rank, other, Why.ABSENT, op.group, op.seq, op.name)
+        if not case.stands(other):
+            yield Edge(rank, other, Why.ABSENT, op.group, op.seq, op.name)
         return
     waiting = recording.ring.transfers(op.group, mine, sends=not op.sends)
     if not waiting:
@@ -286,18 +292,11 @@ def _p2p_edges(case: Case, rank: int, op: Op) -> Iterator[Edge]:
 def _stack_edges(case: Case, rank: int, idle: Sequence[int]) -> Iterator[Edge]:
     """Where the recorder holds nothing of it: gloo records no send and no receive, other libraries nothing at all."""
     stack = case.stacks[rank]
-    if stack.doing in (Doing.SEND, Doing.RECV):
-        why = Why.HOST_NO_RECV if stack.doing is Doing.SEND else Why.HOST_NO_SEND
-        peer = _peer(case, rank)
-        if peer is not None:
-            if not _meets(case, rank, peer):
-                yield Edge(rank, peer, why, op=stack.doing.value)
-            return
-    else:
-        why = Why.NOT_THERE
-    for other in idle:
-        if other != rank:
-            yield Edge(rank, other, why, op=stack.doing.value)
+    peer = _peer(case, rank) if stack.doing in (Doing.SEND, Doing.RECV) else None
+    if peer is None:
+        yield from (Edge(rank, other, Why.NOT_THERE, op=stack.doing.value) for other in idle if other != rank)
+    elif not _meets(case, rank, peer):
+        yield Edge(rank, peer, Why.HOST_NO_RECV if stack.doing is Doing.SEND else Why.HOST_NO_SEND, op=stack.doing.value)
 
 
 def _peer(case: Case, rank: int) -> int | None:
@@ -316,10 +315,14 @@ def _meets(case: Case, rank: int, peer: int) -> bool:
 
 
 def _idle(case: Case) -> list[int]:
-    """Ranks known to be in no communication."""
+    """Ranks known to be in no communication: by their stacks, or by the kernel where nobody could look at those."""
     return [
         rank
         for rank in case.expected
-        if case.pending(rank) is None and (rank in case.stacks or rank in case.processes)
-        and not (rank in case.stacks and case.stacks[rank].waits)
-    ]  # fmt: skip
+        if case.pending(rank) is None and (case.busy(rank) or (rank not in case.stacks and _held(case, rank)))
+    ]
+
+
+def _held(case: Case, rank: int) -> bool:
+    process = case.processes.get(rank)
+    return process is not None and process.state in ("D", "T", "t", "Z", "X")

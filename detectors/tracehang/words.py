@@ -13,6 +13,7 @@ from holdfast.verdict import Json
 
 if TYPE_CHECKING:
     from detectors.tracehang.blame import Blame
+    from detectors.tracehang.roles import Strayed
 
 _MOST_GROUPS = 200
 _MOST_EDGES = 400
@@ -134,6 +135,15 @@ def missed(case: Case, edge: Edge) -> str:
     reached = case.enqueued(edge.other, edge.group) if edge.why is Why.NOT_ENQUEUED else None
     last = "" if reached is None else " (it has entered none)" if reached < 0 else f" (its last there is #{reached})"
     return f"rank {edge.waiter} waits for it in {what}, {_MISSES[edge.why]}{last}"
+
+
+def strayed(case: Case, gone: "Strayed") -> str:
+    """What a rank has left out of its transfers."""
+    left = ", ".join(f"{'a send to' if sends else 'a receive from'} place {peer}" for sends, peer in gone.missing) or "something else"
+    return (
+        f"at transfer #{gone.seq} of group {case.describe(gone.group)} it leaves the order of the {gone.like} ranks that run the same part "
+        f"of the program: it has left out {left}"
+    )
 
 
 def chain(case: Case, graph: Graph, blamed: Sequence[int]) -> list[str]:
