@@ -6,10 +6,9 @@ from pathlib import Path
 
 import msgspec
 
+from collectors.node.infiniband import ACTIVE
 from collectors.node.notes import Notes, Place
 from holdfast.topology import Kind, Target
-
-_ACTIVE = 4.0
 
 
 class ExpectationError(ValueError):
@@ -95,7 +94,7 @@ _OF_DEVICE = (("pcie.lanes", "pcie.lanes_expected", "device_lanes"), ("gpu.nvlin
 def _count(notes: Notes) -> None:
     """Ports that are active and disks that are there, as numbers of the node."""
     ports = {target.id: row["nic.state_id"] for target, row in notes.values.items() if target.kind is Kind.NIC and "nic.state_id" in row}
-    up = sum(state == _ACTIVE for state in ports.values())
+    up = sum(state == ACTIVE for state in ports.values())
     place = next((place for (target, signal), place in notes.places.items() if signal == "nic.state_id"), Place("", 0, "", ""))
     if ports:
         notes.tell("node.nics_up", float(up), place.file, f"{up} of {len(ports)} ports are active")
@@ -130,7 +129,7 @@ def learned(notes: Notes, *, type: str = "") -> Machine:
     ports = {
         target.id: row["nic.rate_bps"]
         for target, row in notes.values.items()
-        if target.kind is Kind.NIC and row.get("nic.state_id") == _ACTIVE and "nic.rate_bps" in row
+        if target.kind is Kind.NIC and row.get("nic.state_id") == ACTIVE and "nic.rate_bps" in row
     }
     return Machine(type=type or product or device, product=product, device=device, expected=expected, ports=ports)
 

@@ -34,6 +34,7 @@ COUNTERS = {
     "hw_counters/resp_cqe_error": "nic.response_errors_total",
 }
 _BYTES_PER_WORD = 4.0
+ACTIVE = 4.0
 
 
 def ports_root(tree: Tree) -> str:
@@ -70,6 +71,7 @@ def _port(tree: Tree, notes: Notes, base: str, id: str, name: str) -> tuple[str,
     state_text, phys_text, rate_text = (tree.text(f"{base}/{file}") or "" for file in ("state", "phys_state", "rate"))
     state, phys = state_of(state_text), state_of(phys_text)
     note("nic.state_id", state, "state", state_text)
+    note("nic.up", None if state is None else float(state == ACTIVE), "state", state_text)
     note("nic.phys_state_id", phys, "phys_state", phys_text)
     rate, lanes = rate_of(rate_text)
     note("nic.rate_bps", rate, "rate", rate_text)
@@ -86,7 +88,7 @@ def _port(tree: Tree, notes: Notes, base: str, id: str, name: str) -> tuple[str,
 def note_alike(boards: dict[tuple[str, str], list[tuple[str, float, float]]], notes: Notes) -> None:
     """What ports of one board and link layer have in common: how many of them are up, and the rate most of them have."""
     for alike in boards.values():
-        up = [rate for _, state, rate in alike if state == 4.0]
+        up = [rate for _, state, rate in alike if state == ACTIVE]
         usual = max(set(up), key=lambda rate: (up.count(rate), rate), default=0.0)
         for id, _, _ in alike:
             place = notes.place(Kind.NIC, id, "nic.state_id")

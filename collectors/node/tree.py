@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,12 +82,23 @@ class Tree:
         return None
 
     def _folder_is_inside(self, folder: str) -> bool:
+        """Inside is what is no link in a folder that is inside, and a link that leads inside."""
         known = self._folders.get(folder)
         if known is None:
             if len(self._folders) >= _MOST_NAMES:
                 self._folders.clear()
-            known = self._folders[folder] = self._may(folder)
+            known = self._folders[folder] = self._is_inside(folder)
         return known
+
+    def _is_inside(self, path: str) -> bool:
+        if len(path) <= len(self._inside):
+            return f"{path}/" == self._inside or f"{self.real(path)}/".startswith(self._real)
+        try:
+            is_link = stat.S_ISLNK(os.lstat(path).st_mode)
+        except (OSError, ValueError):
+            return False
+        above = path.rpartition("/")[0]
+        return f"{self.real(path)}/".startswith(self._real) if is_link else self._folder_is_inside(above)
 
     def number(self, path: str) -> float | None:
         """A file that holds one number, decimal or 0x."""
@@ -105,7 +117,12 @@ class Tree:
 
     def is_dir(self, path: str) -> bool:
         """Whether there is such a folder."""
-        return bool(path) and self._may(path) and Path(path).is_dir()
+        if not path or not self._may(path):
+            return False
+        try:
+            return stat.S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116  # thousands of them in a look
+        except (OSError, ValueError):
+            return False
 
     def real(self, path: str) -> str:
         """Where a link leads, "" where it leads out of the tree or nowhere."""
@@ -121,7 +138,7 @@ class Tree:
 
     def _may(self, path: str) -> bool:
         """A copy may hold links that lead out of it: they are not followed."""
-        return self.live or f"{self.real(path)}/".startswith(self._real)
+        return self.live or self._folder_is_inside(path)
 
 
 def number_of(text: str | None) -> float | None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from holdfast.cli import diagnose
+from holdfast.cli import diagnose, nodes
 
 app = typer.Typer(
     name="holdfast", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
@@ -14,6 +14,7 @@ app = typer.Typer(
 config_app = typer.Typer(no_args_is_help=True, help="Look at settings. Example: holdfast config check -c holdfast.toml")
 app.add_typer(diagnose.app, name="diagnose")
 app.add_typer(config_app, name="config")
+app.add_typer(nodes.app, name="node")
 
 ConfigFile = Annotated[Path, typer.Option("-c", "--config", help="settings, TOML")]
 

@@ -17,19 +17,24 @@ def test_all_ports_of_a_real_node_are_read_with_their_counters() -> None:
     assert sorted(ports) == [*(f"mlx5_{n}:1" for n in (0, 1, 4, 5, 6, 7, 8, 9)), "mlx5_bond_0:1"]
     assert {row["nic.rate_bps"] for row in ports.values()} == {4e11, 2e11}
     assert {row["nic.state_id"] for row in ports.values()} == {4.0}
-    assert {len(row) for row in ports.values()} == {28}
+    assert {len(row) for row in ports.values()} == {29}
     assert ports["mlx5_0:1"]["nic.rx_bytes_total"] == 4 * 230539874932483
 
 
 def test_a_real_node_has_a_counter_at_its_end_and_nothing_else() -> None:
     rows = list(Node().findings(str(data("hardware", "sys-class-infiniband-h100.0")), {}))
-    assert [(row["severity"], row["check"], row["device"]) for row in rows] == [("warning", "nic.counter_at_end", "mlx5_1")]
+    assert [(row["severity"], row["check"], row["device"]) for row in rows] == [
+        ("warning", "nic.counter_at_end", "mlx5_1")
+    ]
 
 
 def test_a_real_listing_and_real_links_are_those_of_a_healthy_machine() -> None:
     folder = data("hardware", "logs")
     inputs = [Input(name=name, path=folder / name) for name in ("lspci-vvv", "nvidia-smi.nvlink.status.a100")]
-    assert [Node().recognise(one.name, one.path.read_bytes()[:65_536]) for one in inputs] == ["lspci", "nvidia-smi nvlink"]
+    assert [Node().recognise(one.name, one.path.read_bytes()[:65_536]) for one in inputs] == [
+        "lspci",
+        "nvidia-smi nvlink",
+    ]
     verdict = Node().diagnose(inputs, {})
     assert verdict.detail["findings"] == []
 

@@ -32,7 +32,7 @@ def port(states: str, *, every_s: float = 10.0, job: str = "j") -> list[Observat
     return [samples(n * every_s, {"nic.up": [value[one]]}, kind=Kind.NIC, job=job) for n, one in enumerate(states)]
 
 
-DOWN, UP, FLAPS = "nic.down nic 0", "-nic.down nic 0", "nic.flap nic 0"
+DOWN, UP, FLAPS, LOST = "nic.down nic 0", "-nic.down nic 0", "nic.flap nic 0", "nic.lost nic 0"
 
 
 @pytest.mark.parametrize(
@@ -44,15 +44,21 @@ DOWN, UP, FLAPS = "nic.down nic 0", "-nic.down nic 0", "nic.flap nic 0"
         pytest.param(port("uddd"), [DOWN], id="it is claimed once"),
         pytest.param(port("udu"), [DOWN, UP], id="and withdrawn when it is back"),
         pytest.param(port("ud?d?"), [DOWN], id="no reading is no change"),
-        pytest.param(port("ududu"), [DOWN, UP] * 2, id="two returns are bad luck"),
-        pytest.param(port("udududu"), [DOWN, UP, DOWN, UP, DOWN, UP, FLAPS], id="three are a port that flaps"),
+        pytest.param(port("ududu", every_s=400.0), [DOWN, UP] * 2, id="two returns are bad luck"),
+        pytest.param(port("udududu", every_s=400.0), [DOWN, UP, DOWN, UP, DOWN, UP, FLAPS], id="three are a port that flaps"),
+        pytest.param(port("ududu"), [DOWN, UP, DOWN, FLAPS, UP], id="so are two losses in five minutes"),
+        pytest.param([*port("ud"), 200.0, 260.0, 300.0], [DOWN, LOST], id="a port that stays down is lost"),
+        pytest.param([*port("ud"), 300.0, *port("?" * 31 + "u")], [DOWN, LOST, UP], id="and stays so when the link comes back"),
+        pytest.param([*port("ud"), 300.0, ready(400.0)], [DOWN, LOST, UP, f"-{LOST}"], id="until the node is back in service"),
         pytest.param(port("udududu", every_s=20_000.0), [DOWN, UP] * 3, id="not when they are half a day apart"),
         pytest.param(
-            [*port("udududu"), ready(999.0)], [DOWN, UP] * 3 + [FLAPS, f"-{FLAPS}"], id="a mended node is clean"
+            [*port("udududu", every_s=400.0), ready(9999.0)],
+            [DOWN, UP] * 3 + [FLAPS, f"-{FLAPS}"],
+            id="a mended node is clean",
         ),
     ],
 )
-def test_a_port(stream: list[Observation], said: list[str]) -> None:
+def test_a_port(stream: list[Observation | float], said: list[str]) -> None:
     assert claims(answers(Nic(), stream)) == said
 
 
