@@ -98,9 +98,11 @@ def judge(marks: Sequence[Mark], case: Case) -> Judged:
 
 
 def _survived(mark: Mark, case: Case, passed_at: float) -> bool:
-    """Whether the job went on stepping: three steps after the line, in its output or by the clock. A machine's word is kept."""
+    """Whether the job went on: to its end, or three steps more, in its output or by the clock. A machine's word is kept."""
     if mark.meaning.depth >= MACHINE_DEPTH:
         return False
+    if case.ended.get(mark.file, 0) > mark.last_line and mark.meaning.role == "root":
+        return True
     last = case.steps.get(mark.file, ())
     if len(last) >= 3:
         return last[-3].line > mark.last_line

@@ -81,7 +81,7 @@ class Rules:
         raises RulesError: not TOML, an unknown key or word, an expression RE2 cannot run
         """
         if not own:
-            return cls(_shipped())
+            return _rules()
         try:
             text = Path(own).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -120,6 +120,12 @@ class Rules:
             return False
         form = self._match.get(rule.id)
         return form is None or form.search(text) is not None
+
+
+@cache
+def _rules() -> Rules:
+    """The one object of the shipped rules, which nobody changes: its expressions take long to compile."""
+    return Rules(_shipped())
 
 
 @cache

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from detectors.joblog.errorfile import error_file, failures
 from detectors.joblog.judge import Case, judge
-from detectors.joblog.prefix import Bare, bare, rank_in
 from detectors.joblog.marks import Whose, whose
+from detectors.joblog.prefix import Bare, bare, rank_in
 from detectors.joblog.reading import MOST_MARKS, Reading
 from detectors.joblog.rules import Rules
 from detectors.joblog.tracebacks import Reader, normalised, signature
