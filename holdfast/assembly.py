@@ -37,22 +37,23 @@ class Parts:
 def assemble(
     config: Config, *, journal: Journal | None = None, collectors: Sequence[Collector] = (),
     backends: Mapping[str, Backend] | None = None, exporters: Mapping[str, Exporter] | None = None,
-    board: Board | None = None, live: bool = True,
+    detectors: Mapping[str, Detector] | None = None, board: Board | None = None, live: bool = True,
 ) -> Parts:  # fmt: skip
     """Make every part the settings name and join them.
 
     collectors, backends, exporters: further ones, such as the agents' door, or a simulated cluster's
-    board: the view to keep; live: with collectors, backends and exporters; otherwise only what decides, for a replay
+    detectors: these in place of the installed ones; board: the view to keep
+    live: with collectors, backends and exporters; otherwise only what decides, for a replay
     raises ConfigError: an unknown plugin, key or word, by name
     """
     board = board or Board()
-    detectors: dict[str, Detector] = _made(config, "detectors")
+    judging: dict[str, Detector] = _made(config, "detectors") if detectors is None else dict(detectors)
     acting: dict[str, Backend] = {**(_made(config, "backends") if live else {}), **(backends or {})}
     own: dict[str, Collector] = _made(config, "collectors") if live else {}
     telling: dict[str, Exporter] = {**(_made(config, "exporters") if live else {}), **(exporters or {})}
     book, planner = _remedier(config)
     pipeline = Pipeline(
-        detectors=detectors,
+        detectors=judging,
         book=book,
         planner=planner,
         collectors=(*collectors, *own.values()),

@@ -1,7 +1,7 @@
 """The service over a simulated cluster: the same line of stages, with simulated time instead of the clock."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -14,12 +14,12 @@ from holdfast.config import Config, JournalTable, Remedier
 from holdfast.events import Finding, Observation, Order, Outcome, Said, Samples, Transition
 from holdfast.incident import Incident, State
 from holdfast.journal import Journal
-from holdfast.ports import Collector, Warming
+from holdfast.ports import Collector, Detector, Warming
 from holdfast.topology import JobId
 from holdfast.wire import Heard, canonical
 from simulator.backend import Simulated
 from simulator.scenario import Scenario, make, stories
-from simulator.score import score
+from simulator.score import REACH_S, score
 from simulator.sweep import Columns, Sweep
 from simulator.watch import Watch
 from simulator.world import World
@@ -145,12 +145,16 @@ class Digest:
 
 @dataclass
 class Simulation:
-    """A scenario under the whole service. `step` goes on by a second of simulated time, at the fast speed to the next that matters."""
+    """A scenario under the whole service. `step` goes on by a second of simulated time, at the fast speed to the next that matters.
+
+    detectors: these in place of the installed ones
+    """
 
     scenario: Scenario
     journal: Journal | Digest
     config: Config = field(default_factory=Config)
     speed: Speed = Speed.FULL
+    detectors: Mapping[str, Detector] | None = None
     world: World = field(init=False)
     parts: Parts = field(init=False)
     watch: Watch = field(init=False)
@@ -162,7 +166,7 @@ class Simulation:
         self.now = self.start = self.world.cluster.now
         self.parts = assemble(
             self.config, journal=self.journal, collectors=collectors_of(self.world),
-            backends={"simulated": Simulated(self.world)},
+            backends={"simulated": Simulated(self.world)}, detectors=self.detectors,
         )  # fmt: skip
         self.parts.pipeline.bus.strict = True  # a bug is a crash here, not a line in a log
         planned = stories(self.scenario, self.world)
@@ -201,14 +205,14 @@ class Simulation:
         quiet = all(job.state == "running" and not job.held for job in self.world.jobs.values())
         return not self.watch.planned and not live and quiet
 
-    def score(self, wall_s: float) -> dict[str, Any]:
-        """What was injected against what was found."""
+    def score(self, wall_s: float, *, reach_s: float = REACH_S) -> dict[str, Any]:
+        """What was injected against what was found. reach_s: as in `simulator.score.match`"""
         self.world.settle()
         return score(
             self.world.struck, list(self.incidents.values()), seed=self.scenario.seed,
             simulated_s=self.now - self.start, wall_s=wall_s, devices=8 * len(self.world.cluster.nodes),
             node_hours=self.world.observed_node_s / 3600.0, journal_sha256=self.journal.sha256(), ettr=self._ettr(),
-            evicted=self.world.evicted,
+            evicted=self.world.evicted, reach_s=reach_s,
         ) | {"speed": self.speed.value}  # fmt: skip
 
     def _ettr(self) -> float:

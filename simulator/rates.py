@@ -34,13 +34,12 @@ def per_thousand(count: int, hours: float) -> tuple[float, tuple[float, float]] 
     return round(1000 * count / hours, 3), (round(1000 * low / hours, 3), round(1000 * high / hours, 3))
 
 
-def percentiles(values: Sequence[float]) -> dict[str, float] | None:
-    """The median, the 90th percentile (nearest rank) and the greatest; None of nothing."""
-    if not values:
-        return None
+def quantile(values: Sequence[float], share: float) -> float | None:
+    """The value that so large a share of them does not exceed (nearest rank); None of nothing."""
     ranked = sorted(values)
+    return round(ranked[max(0, math.ceil(share * len(ranked)) - 1)], 2) if ranked else None
 
-    def at(share: float) -> float:
-        return round(ranked[max(0, math.ceil(share * len(ranked)) - 1)], 2)
 
-    return {"p50": at(0.5), "p90": at(0.9), "max": round(ranked[-1], 2)}
+def percentiles(values: Sequence[float]) -> dict[str, float | None] | None:
+    """The median, the 90th percentile (nearest rank) and the greatest; None of nothing."""
+    return {"p50": quantile(values, 0.5), "p90": quantile(values, 0.9), "max": quantile(values, 1.0)} if values else None

@@ -13,7 +13,7 @@ from simulator.rates import interval, per_thousand, percentiles, rate
 from simulator.stories.story import OnRank, Struck
 
 # An incident that opens so long after a story began no longer is its.
-_REACH_S = 900.0
+REACH_S = 900.0
 _SLACK_S = 2.0
 # So long after it was repaired a fault may still be heard of.
 _ECHO_S = 60.0
@@ -39,22 +39,23 @@ class Found(msgspec.Struct, kw_only=True):
         return self.truth != Fault.NONE.value
 
 
-def match(struck: Sequence[Struck], incidents: Sequence[Incident]) -> tuple[list[Found], list[Incident]]:
+def match(struck: Sequence[Struck], incidents: Sequence[Incident], *, reach_s: float = REACH_S) -> tuple[list[Found], list[Incident]]:
     """Each story with its incident, and the incidents that no story explains.
 
     What else is said of the same place until a story's incident is over is its echo; anything later is false. Of what is no fault an
     incident may tell, as long as it blames nobody and does nothing.
+    reach_s: an incident that opens so long after a story began is not its
     """
     taken: set[str] = set()
     found, until = [], []
     for told in struck:
-        near = [i for i in incidents if i.id not in taken and _is_near(told, i, told.at + _REACH_S)]
+        near = [i for i in incidents if i.id not in taken and _is_near(told, i, told.at + reach_s)]
         if told.story.truth.fault is Fault.NONE:
             near = [i for i in near if not _blames(i)]
         best = next((i for i in near if i.verdict.fault == told.story.truth.fault), near[0] if near else None)
         found.append(_found(told, best))
         ended_at = best.ended_at if best is not None else told.at
-        until.append(_REACH_S + told.at if ended_at is None else ended_at + _ECHO_S)
+        until.append(reach_s + told.at if ended_at is None else ended_at + _ECHO_S)
         if best is not None:
             taken.add(best.id)
     rest = [i for i in incidents if i.id not in taken]
@@ -103,13 +104,13 @@ def _is_located(told: Struck, incident: Incident) -> bool:
 
 def score(
     struck: Sequence[Struck], incidents: Sequence[Incident], *, seed: int, simulated_s: float, wall_s: float, devices: int,
-    node_hours: float, journal_sha256: str, ettr: float, evicted: Sequence[tuple[float, str]],
+    node_hours: float, journal_sha256: str, ettr: float, evicted: Sequence[tuple[float, str]], reach_s: float = REACH_S,
 ) -> dict[str, Any]:  # fmt: skip
     """The object of the contract; rates with their n and interval.
 
-    node_hours: those whose telemetry was written and looked at; evicted: when which node was taken out
+    node_hours: those whose telemetry was written and looked at; evicted: when which node was taken out; reach_s: as in `match`
     """
-    everything, false = match(struck, incidents)
+    everything, false = match(struck, incidents, reach_s=reach_s)
     found = [one for one in everything if one.is_fault]
     n, detected = len(found), sum(one.said == one.truth for one in found)
     located, recovered = sum(one.located for one in found), sum(one.recovered for one in found)
