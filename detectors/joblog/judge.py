@@ -75,7 +75,7 @@ def judge(marks: Sequence[Mark], case: Case) -> Judged:
     strong = [mark for mark in roots if not mark.meaning.weak and mark.meaning.depth >= _SPECIFIC_DEPTH]
     sudden = [m for m in roots if m.meaning.cause == "killed" and victims and _comes_before(m, victims)]
     if case.ended and not victims and all(mark.meaning.depth >= MACHINE_DEPTH or mark.meaning.weak for mark in roots):
-        strong, roots = [], [mark for mark in roots if mark.meaning.id in _OUTSIDE]  # it was done all the same
+        return Judged(judgement=Judgement.HEALTHY, cascade=cascade)  # it was done all the same
     if strong:
         # a rank that was stopped from outside says so before anybody suffers from it
         stopped = [m for m in roots if m.meaning.id in _OUTSIDE and _comes_before(m, [o for o in strong if o is not m])]

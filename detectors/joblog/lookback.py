@@ -1,6 +1,6 @@
 """A second look at the files of a job: whose clock is ahead, what was never said before, what one node says alone."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 
 from detectors.joblog.clocks import anchors, skews
@@ -54,14 +54,15 @@ def look_back(
 
 
 def late_lines(
-    told: Novelty, files: Mapping[str, Path], *, steps: Mapping[str, Iterable[Step]], lengths: Mapping[str, int]
-) -> list[Said]:
-    """The last lines of all files that are like none of the job's healthy life."""
+    told: Novelty, files: Mapping[str, Path], *, steps: Mapping[str, Iterable[Step]], lengths: Mapping[str, int],
+    known: Mapping[str, Set[int]],
+) -> list[Said]:  # fmt: skip
+    """The last lines of all files that are like none of the job's healthy life. known: file -> lines that are understood."""
     found: list[Said] = []
     for name, path in list(files.items())[:MOST_FILES]:
         for first, block, is_late in _parts(path, _late_from(name, steps, lengths)):
             if is_late:
-                found += told.late(name, first, block, _writer(name))
+                found += told.late(name, first, block, _writer(name), known=known.get(name, frozenset()))
     return found
 
 

@@ -5,7 +5,7 @@ enough words are the same. Most lines differ from one before in digits alone and
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 import msgspec
 
@@ -120,17 +120,20 @@ class Novelty:
         self.known.learn(lines)
         self._note(file, first, lines, self._scan.lines(block)[1], writer)
 
-    def late(self, file: str, first: int, block: bytes, writer: str, *, most: int = 5) -> list[Said]:
-        """The last lines that are like none before, each template once, those with a word of trouble before others."""
+    def late(self, file: str, first: int, block: bytes, writer: str, *, known: Set[int] = frozenset(), most: int = 6) -> list[Said]:
+        """The last lines that are like none before, each template once: the first of them, and those with a word of trouble.
+
+        known: numbers of lines that are understood
+        """
         lines, telling = block.split(b"\n"), self._scan.lines(block)[1]
         found = [
             Said(file, first + n, _shown(line), writer, n in telling)
             for n, line in enumerate(lines)
-            if line.strip() and self.known.find(line)[1]
+            if line.strip() and self.known.find(line)[1] and first + n not in known
         ]
         self._note(file, first, lines, telling, writer)
-        kept = sorted(found, key=lambda said: (not said.telling, said.line))[:most]
-        return sorted(kept, key=lambda said: said.line)
+        kept = {said.line: said for said in [*found[:most], *[said for said in found if said.telling][:most]]}
+        return [kept[number] for number in sorted(kept)]
 
     def alone(self, *, least_writers: int = 3, most: int = 10) -> list[Said]:
         """Lines with a word of trouble that only one of at least so many writers has, the most frequent first."""

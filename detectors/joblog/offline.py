@@ -172,11 +172,12 @@ class _Case:
     def _stand_out(self) -> tuple[list[Said], list[Said]]:
         """What no rule knows and the job never said before, and what one node says alone."""
         reading = self.reading
-        known = {(mark.file, mark.line) for mark in reading.marks.values()}
+        known: dict[str, set[int]] = {}
+        for mark in reading.marks.values():
+            known.setdefault(mark.file, set()).update((mark.line, mark.last_line, *(line for line, _ in mark.trace)))
         healthy = look_back(self._paths, steps=reading.steps, lengths=reading.lengths)
-        novel = late_lines(healthy, self._paths, steps=reading.steps, lengths=reading.lengths)
-        new = [said for said in novel if (said.file, said.line) not in known]
-        return new[:MOST_SHOWN], [said for said in healthy.alone() if (said.file, said.line) not in known]
+        novel = late_lines(healthy, self._paths, steps=reading.steps, lengths=reading.lengths, known=known)
+        return novel[:MOST_SHOWN], [said for said in healthy.alone() if said.line not in known.get(said.file, ())]
 
 
 def _standing_out(novel: Sequence[Said], alone: Sequence[Said]) -> dict[str, Json]:

@@ -113,7 +113,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize(
-    ("message", "judgement", "fault", "domain"), [(RUNTIME + text, *more) for text, *more in TRACES] + OTHERS
+    ("message", "judgement", "fault", "domain"), [*((RUNTIME + text, *more) for text, *more in TRACES), *OTHERS]
 )
 def test_the_last_word_of_a_traceback(tmp_path: Path, message: str, judgement: str, fault: str, domain: str) -> None:
     told = diagnose(tmp_path, {"train.log": steps() + trace(message, "[rank5]: ")})
