@@ -83,7 +83,7 @@ def judge(marks: Sequence[Mark], case: Case) -> Judged:
         hung = victims and told.root is not None and _of_kernel(told.root)
         return msgspec.structs.replace(told, symptom=Symptom.HANG) if hung else told
     if victims and not sudden:
-        return _of_hang(victims, live, cascade)
+        return _of_preparation(victims, live, cascade) or _of_hang(victims, live, cascade)
     generic = [mark for mark in roots if not mark.meaning.weak]
     if generic:
         return _of_root(_first(generic, case), generic, cascade, case)
@@ -214,6 +214,18 @@ def _rank(root: Mark, others: Sequence[Mark], case: Case) -> int:
     rank = case.places.rank_at(root.node, device) if device else -1
     beside = [m for m in others if m.rank >= 0 and m.node == root.node and m.meaning.domain == root.meaning.domain]
     return rank if rank >= 0 else (beside[0].rank if beside else -1)
+
+
+def _of_preparation(victims: Sequence[Mark], live: Sequence[Mark], cascade: int) -> Judged | None:
+    """Timeouts before the first step, while the data was still being prepared: longer than the others were told to wait."""
+    preparing = [mark for mark in live if mark.meaning.cause == "data_preparation"]
+    if not preparing or not all(mark.early for mark in victims):
+        return None
+    root = max(preparing, key=lambda mark: (mark.at, mark.line))
+    return Judged(
+        judgement=Judgement.NOBODY, symptom=Symptom.HANG, fault=root.meaning.fault, domain=root.meaning.domain, action=root.meaning.action,
+        root=root, cascade=cascade, confidence=0.6, others=[*victims[:5]],
+    )  # fmt: skip
 
 
 def _of_hang(victims: Sequence[Mark], live: Sequence[Mark], cascade: int) -> Judged:
