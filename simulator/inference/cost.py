@@ -2,14 +2,18 @@
 
 One step moves the weights it touches and the KV of every sequence it attends to, and computes 2 FLOPs per active parameter and token and
 the attention. The longer of the two, plus what no batch changes (kernel launches, collectives between devices, the scheduler), is its
-time: Pope et al., "Efficiently Scaling Transformer Inference" (2022), section 2. Constants are public shapes of models and data sheets;
-the two efficiencies are the achieved share of the peaks and the overhead is what is fitted to a deployment.
+time: Pope et al., "Efficiently Scaling Transformer Inference" (2022), section 2. Shapes and data sheets are those of `simulator.physics`;
+the two efficiencies are the achieved shares of the peaks and, with the overhead, what is fitted to a deployment.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import msgspec
 import numpy as np
+
+from simulator.physics.devices import device_kind
+from simulator.physics.models import model_shape
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,31 +40,32 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     flops: float
     memory_bytes: float
     memory_bytes_s: float
-    fabric_bytes_s: float = 50e9
+    fabric_bytes_s: float
 
 
-MODELS = {
-    # DeepSeek-V3 technical report (2024): 671B, 37B active, 61 layers, 58 of them with 256 experts of which 8 are used, 8-bit weights,
-    # latent attention of 576 values a token and layer in 16 bit, 128 heads of 192 + 128.
-    "deepseek-v3": Model(
-        parameters=671e9, active=37e9, weight_bytes=1.0, kv_bytes=61 * 576 * 2, attention_flops=61 * 128 * 2 * (192 + 128),
-        expert_share=0.975, experts=256, routed=8,
-    ),
-    # Llama 3 (2024): 80 layers, 64 heads of 128, 8 for keys and values; 32 layers, 32 heads and 8.
-    "llama-70b": Model(
-        parameters=70.6e9, active=70.6e9, weight_bytes=2.0, kv_bytes=80 * 2 * 8 * 128 * 2, attention_flops=80 * 64 * 4 * 128
-    ),
-    "llama-8b": Model(
-        parameters=8.03e9, active=8.03e9, weight_bytes=2.0, kv_bytes=32 * 2 * 8 * 128 * 2, attention_flops=32 * 32 * 4 * 128
-    ),
-}  # fmt: skip
+@cache
+def served(shape: str, *, weight_bytes: float) -> Model:
+    """A published shape as it is served, its KV in 16 bit; latent attention keeps its latent and the rotary part.
 
-HARDWARE = {
-    # NVIDIA data sheets: dense 16-bit FLOP/s, memory and its bandwidth; 400 Gb/s of fabric per device.
-    "h100": Hardware(devices=8, flops=989e12, memory_bytes=80e9, memory_bytes_s=3.35e12),
-    "h200": Hardware(devices=8, flops=989e12, memory_bytes=141e9, memory_bytes_s=4.8e12),
-    "h100x1": Hardware(devices=1, flops=989e12, memory_bytes=80e9, memory_bytes_s=3.35e12),
-}
+    raises PhysicsError: there is no such shape
+    """
+    of = model_shape(shape)
+    kept = of.kv_rank + of.rope_dim if of.kv_rank else 2 * of.kv_heads * of.head_dim
+    return Model(
+        parameters=float(of.parameters), active=float(of.active_parameters), weight_bytes=weight_bytes, kv_bytes=2.0 * of.layers * kept,
+        attention_flops=of.layers * of.attention_flops, expert_share=sum(map(of.expert_part, range(of.layers))) / of.parameters,
+        experts=max(1, of.experts), routed=max(1, of.experts_active),
+    )  # fmt: skip
+
+
+@cache
+def instance(kind: str, *, devices: int, dtype: str = "bf16") -> Hardware:
+    """So many devices of a kind. raises PhysicsError: there is no such kind, or no peak of this dtype"""
+    of = device_kind(kind)
+    return Hardware(
+        devices=devices, flops=of.peak(dtype), memory_bytes=float(of.memory_bytes), memory_bytes_s=of.memory_bytes_per_s,
+        fabric_bytes_s=of.network_bytes_per_s,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

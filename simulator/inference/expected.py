@@ -18,15 +18,20 @@ from simulator.inference.arrivals import Counted
 from simulator.inference.cost import Cost
 from simulator.inference.lengths import lognormal_below
 from simulator.inference.limits import Limits, Role
-from simulator.inference.meter import Meter
+from simulator.inference.meter import Histogram, Meter, shares_of
 from simulator.inference.operating import Point, operating
 from simulator.inference.view import View
 
 Value = TypeVar("Value")
 
 _EASY = 0.7
-_SPREAD = {"ttft": 0.4, "queue": 0.6, "prefill": 0.3, "e2e": 0.6, "inference": 0.6, "decode": 0.6, "tpot": 0.06, "itl": 0.15}
+_SPREAD = {
+    "ttft": 0.4, "queue": 0.6, "prefill": 0.3, "e2e": 0.6, "inference": 0.6, "decode": 0.6, "tpot": 0.06, "itl": 0.15,
+    "iteration_tokens": 0.2,
+}  # fmt: skip
+"""Sigma of the logarithm of what is observed, an assumption; 0.5 where nothing is said."""
 _QUEUE_S = 0.002
+_NOISE_S = 600
 PREEMPTED = 0.5
 """Preemptions per served request of an engine whose KV is exhausted: an assumption."""
 
@@ -62,6 +67,7 @@ class Settable(Generic[Value]):
     def __set__(self, engine: "Expected", value: Value) -> None:
         engine.before_change(self.name, value)
         engine.faults[self.name] = value
+        engine.forget()
 
 
 class Expected:
@@ -82,6 +88,9 @@ class Expected:
         self.faults: dict[str, Any] = {}
         self._at = self._began = lot.came.begin
         self._held = 0.0
+        self._noise = (-1, np.zeros(0))
+        self._settled: Point | None = None
+        self._grown: tuple[float, list[tuple[Histogram, float, float, np.ndarray]]] | None = None
         self._blocks = lot.limits.blocks or lot.cost.kv_tokens() // lot.limits.block_size
         self.meter = Meter(lot.flavour, self._began, lot.limits.context_limit)
 
@@ -103,17 +112,23 @@ class Expected:
         if name == "dead" and value:
             self.lose(now)
 
+    def forget(self) -> None:
+        """Work out anew where it settles."""
+        self._settled = self._grown = None
+
     def restart(self, now: float) -> None:
         """The process is ended and begins anew, and nothing is wrong with it any more."""
         self.catch_up(now)
         self.lose(now)
         self.faults.clear()
+        self.forget()
 
     def lose(self, now: float) -> None:
         """The process is gone, and all it had; its counters begin at 0."""
         self.waiting, self._held, self._began = 0.0, 0.0, now
         self.lives += 1
         self.meter = Meter(self.flavour, now, self.limits.context_limit)
+        self._grown = None
 
     # --- time
 
@@ -152,32 +167,39 @@ class Expected:
         """So many requests begin and end. waited_s: their mean wait for a place."""
         lot, meter = self._lot, self.meter
         output = 1.0 if self.role == "prefill" else lot.output
-        made = sum(self.limits.accept**n for n in range(1 + self.limits.drafted))
-        decode_s = (output - 1.0) / made * point.step_s
-        first_s = point.first_s if self.role != "decode" else 0.5 * point.step_s
         meter.prompt_tokens += count * lot.prompt
         meter.queried_tokens += count * lot.prompt
         meter.generated_tokens += count * output
         meter.transferred_tokens += count * lot.prompt if self.role == "decode" else 0.0
         meter.ended["stop"] += count
-        means = {
-            "ttft": first_s + waited_s, "queue": waited_s + _QUEUE_S, "prefill": first_s, "decode": decode_s,
-            "e2e": first_s + waited_s + decode_s, "inference": first_s + decode_s, "tpot": point.step_s / made,
-        }  # fmt: skip
-        for name, mean in means.items():
-            self._observe(name, count, mean, _SPREAD[name])
-        for name, tokens in (("prompt", lot.prompt), ("output", output), ("computed", lot.prompt)):
-            self._observe(name, count, tokens, 0.5)
-        steps = count * (output - 1.0) / made
-        tokens_a_chunk = made if self.flavour == "sglang" else 1.0
-        self._observe("itl", steps * tokens_a_chunk, point.step_s / tokens_a_chunk, _SPREAD["itl"])
-        self._observe("iteration_tokens", steps / max(1.0, point.running), max(1.0, point.running), 0.2)
-        self._observe("preemptions", count, 0.0, 0.1)
+        waited_s = _rounded(waited_s)
+        if self._grown is None or waited_s != self._grown[0]:
+            self._grown = waited_s, self._growth(point, waited_s)
+        for histogram, times, mean, shares in self._grown[1]:
+            histogram.add_shares(count * times, mean, shares)
 
-    def _observe(self, name: str, count: float, mean: float, sigma: float) -> None:
-        histogram = self.meter.histograms[name]
-        if count > 0 and len(histogram.bounds):
-            histogram.add_shares(count, mean, _below(tuple(histogram.bounds.tolist()), _rounded(mean), sigma))
+    def _growth(self, point: Point, waited_s: float) -> list[tuple[Histogram, float, float, np.ndarray]]:
+        """What one request adds: to which histogram, how many observations, of what mean, and how they lie among its bounds."""
+        lot = self._lot
+        output = 1.0 if self.role == "prefill" else lot.output
+        made = sum(self.limits.accept**n for n in range(1 + self.limits.drafted))
+        steps = (output - 1.0) / made
+        decode_s = steps * point.step_s
+        first_s = point.first_s if self.role != "decode" else 0.5 * point.step_s
+        chunk = made if self.flavour == "sglang" else 1.0
+        batch = max(1.0, point.running)
+        means = {
+            "ttft": (1.0, first_s + waited_s), "queue": (1.0, waited_s + _QUEUE_S), "prefill": (1.0, first_s), "decode": (1.0, decode_s),
+            "e2e": (1.0, first_s + waited_s + decode_s), "inference": (1.0, first_s + decode_s), "tpot": (1.0, point.step_s / made),
+            "prompt": (1.0, lot.prompt), "output": (1.0, output), "computed": (1.0, lot.prompt), "preemptions": (1.0, 0.0),
+            "itl": (steps * chunk, point.step_s / chunk), "iteration_tokens": (steps / batch, batch),
+        }  # fmt: skip
+        found = []
+        for name, (times, mean) in means.items():
+            histogram = self.meter.histograms[name]
+            if len(histogram.bounds) and times > 0 and math.isfinite(mean):
+                found.append((histogram, times, mean, _shares(tuple(histogram.bounds.tolist()), _rounded(mean), _SPREAD.get(name, 0.5))))
+        return found
 
     # --- what is seen
 
@@ -208,17 +230,24 @@ class Expected:
             return min(point.full, self._held + self.waiting)
         if self.waiting > 0:
             return point.full
-        noise = float(stream(self._lot.seed, "running", self.name, round(now)).standard_normal())
-        running = max(0.0, point.running + math.sqrt(max(0.0, point.running)) * noise)
+        running = max(0.0, point.running + math.sqrt(max(0.0, point.running)) * self._noise_of(round(now)))
         return min(point.full, max(running, 1.0 if point.running >= 1.0 else 0.0))
 
+    def _noise_of(self, second: int) -> float:
+        block, place = divmod(second, _NOISE_S)
+        if self._noise[0] != block:
+            self._noise = block, stream(self._lot.seed, "running", self.name, block).standard_normal(_NOISE_S)
+        return float(self._noise[1][place])
+
     def _point(self) -> Point:
-        lot = self._lot
-        rate = lot.came.mean_rate * self.share
-        blocks = max(0, self._blocks - self.leaked_blocks)
-        return operating(
-            lot.cost, lot.limits, lot.role, rate=rate, prompt=lot.prompt, output=max(1.0, lot.output), blocks=blocks, slow=self.slow
-        )
+        if self._settled is None:
+            lot = self._lot
+            blocks = max(0, self._blocks - self.leaked_blocks)
+            self._settled = operating(
+                lot.cost, lot.limits, lot.role, rate=lot.came.mean_rate * self.share, prompt=lot.prompt, output=max(1.0, lot.output),
+                blocks=blocks, slow=self.slow,
+            )  # fmt: skip
+        return self._settled
 
 
 def _rounded(mean: float) -> float:
@@ -227,5 +256,5 @@ def _rounded(mean: float) -> float:
 
 
 @lru_cache(maxsize=65_536)
-def _below(bounds: tuple[float, ...], mean: float, sigma: float) -> np.ndarray:
-    return lognormal_below(np.array(bounds), mean, sigma) if mean > 0 else np.ones(len(bounds))
+def _shares(bounds: tuple[float, ...], mean: float, sigma: float) -> np.ndarray:
+    return shares_of(lognormal_below(np.array(bounds), mean, sigma) if mean > 0 else np.ones(len(bounds)))

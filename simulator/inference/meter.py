@@ -14,7 +14,7 @@ class Histogram:
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = np.asarray(bounds, dtype=float)
-        self.total = 0.0
+        self._total = 0.0
         self._counts = np.zeros(len(bounds) + 1)
         self._kept: list[tuple[np.ndarray, np.ndarray]] = []
         self._few: list[float] = []
@@ -31,16 +31,21 @@ class Histogram:
         if len(self._kept) >= _MOST_KEPT:
             self._settle()
 
-    def add_shares(self, count: float, mean: float, below: np.ndarray) -> None:
-        """`count` observations of a known distribution. below: share of it at most each bound."""
-        self._counts[:-1] += count * np.diff(below, prepend=0.0)
-        self._counts[-1] += count * (1.0 - float(below[-1]))
-        self.total += count * mean
+    def add_shares(self, count: float, mean: float, shares: np.ndarray) -> None:
+        """`count` observations of a known distribution. shares: of it under each bound and over the one before, and over the last."""
+        self._counts += count * shares
+        self._total += count * mean
 
     def sums(self) -> np.ndarray:
         """Whole observations at most each bound, and all of them last; never falling."""
         self._settle()
         return np.floor(np.cumsum(self._counts) + 1e-6)
+
+    @property
+    def total(self) -> float:
+        """All observed values together."""
+        self._settle()
+        return self._total
 
     @property
     def count(self) -> float:
@@ -58,7 +63,13 @@ class Histogram:
             self._kept.clear()
             places = np.searchsorted(self.bounds, values, side="left")
             self._counts += np.bincount(places, weights=weights, minlength=len(self._counts))
-            self.total += float(values @ weights)
+            self._total += float(values @ weights)
+
+
+def shares_of(below: np.ndarray) -> np.ndarray:
+    """What lies between the bounds, and over the last, for the share that is at most each bound."""
+    shares: np.ndarray = np.diff(below, prepend=0.0, append=1.0)
+    return shares
 
 
 def one_two_five(most: int) -> tuple[float, ...]:

@@ -23,7 +23,7 @@ from simulator.inference.spec import Pace, ServiceSpec, deployment
 INSTANCES = 8
 
 SPEC = ServiceSpec(
-    shape="deepseek-v3", hardware="h200", prefill=4, mode="events", handover_s=0.5,
+    shape="deepseek-v3", weight_bytes=1.0, hardware="h200", prefill=4, mode="events", handover_s=0.5,
     load=Load(
         kind="fixed", rate=25.0, count=10_000, most_in_flight=2000, prompt=Lengths(mean=2049, spread=0.1),
         output=Lengths(mean=2047, spread=0.1),
@@ -31,7 +31,7 @@ SPEC = ServiceSpec(
     limits=Limits(max_num_seqs=1024, drafted=1, accept=0.91, accept_spread=0.07, jitter=0.19),
     pace=Pace(compute=0.4, memory=0.7, overhead_s=0.067),
     prefill_limits=Limits(max_num_seqs=1024, max_num_batched_tokens=8192, mixed=False, jitter=0.03),
-    prefill_pace=Pace(compute=0.1555, memory=0.7, overhead_s=0.22),
+    prefill_pace=Pace(compute=0.158, memory=0.7, overhead_s=0.22),
 )  # fmt: skip
 
 

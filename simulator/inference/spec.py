@@ -5,11 +5,12 @@ from typing import Annotated, Literal
 import msgspec
 
 from simulator.inference.arrivals import Load, requests
-from simulator.inference.cost import HARDWARE, MODELS, Cost
+from simulator.inference.cost import Cost, instance, served
 from simulator.inference.deployment import Client, Deployment
 from simulator.inference.engine import Engine
 from simulator.inference.limits import Limits, Role
 from simulator.inference.router import Policy, Router
+from simulator.physics.tables import PhysicsError
 
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 
@@ -29,15 +30,18 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An inference service.
 
-    engine: whose pages it writes; shape, hardware: names of `cost.MODELS` and `cost.HARDWARE`, one instance each
+    engine: whose pages it writes; shape, hardware: names of `physics/models.toml` and `physics/devices.toml`
+    devices: of an instance; weight_bytes: per parameter, 2 is 16 bit
     prefill: so many of its instances only prefill and the others only decode, 0 is aggregated
     mode: "events" lives every step; "expected" advances in closed form, at almost no cost while nothing is asked of it
     prefill_limits, prefill_pace: of prefill instances, where they differ
     """
 
     engine: Literal["vllm", "sglang"] = "vllm"
-    shape: str = "llama-8b"
+    shape: str = "llama3-8b"
     hardware: str = "h100"
+    devices: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 8
+    weight_bytes: Annotated[float, msgspec.Meta(gt=0, le=8)] = 2.0
     prefill: Annotated[int, msgspec.Meta(ge=0)] = 0
     mode: Literal["expected", "events"] = "expected"
     router: Policy = "least_outstanding"
@@ -63,14 +67,14 @@ class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
         raises SpecError: no such model or hardware, or the weights leave no memory for a KV cache
         """
-        for name, table in ((self.shape, MODELS), (self.hardware, HARDWARE)):
-            if name not in table:
-                raise SpecError(f"{name!r}: known are {', '.join(sorted(table))}")
         pace = self.prefill_pace or self.pace if role == "prefill" else self.pace
-        model, hardware = MODELS[self.shape], HARDWARE[self.hardware]
+        try:
+            model, hardware = served(self.shape, weight_bytes=self.weight_bytes), instance(self.hardware, devices=self.devices)
+        except PhysicsError as error:
+            raise SpecError(str(error)) from error
         cost = Cost(model=model, hardware=hardware, compute=pace.compute, memory=pace.memory, overhead_s=pace.overhead_s)
         if cost.kv_tokens() < self.limits_of(role).block_size:
-            raise SpecError(f"{self.shape} does not fit on {self.hardware}: its weights leave no memory for a KV cache")
+            raise SpecError(f"{self.shape} does not fit on {self.devices} {self.hardware}: no memory is left for a KV cache")
         return cost
 
 

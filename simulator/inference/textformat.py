@@ -14,7 +14,7 @@ def number(value: float) -> str:
     dot = text.find(".")
     if value > 0 and dot > 6 and "e" not in text:
         mantissa = f"{text[0]}.{text[1:dot]}{text[dot + 1 :]}".rstrip("0.")
-        return f"{mantissa}e+0{dot - 1}"
+        return f"{mantissa}e+{dot - 1:02d}"
     return {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}.get(text, text)
 
 
@@ -62,7 +62,11 @@ class Sheet:
             under = buckets(name, labels, tuple(histogram.bounds.tolist()))
             total = f"{series(f'{name}_sum', labels)} {number(histogram.total)}"
             count = f"{series(f'{name}_count', labels)} {number(sums[-1])}"
-            lines = [f"{bucket} {number(value)}" for bucket, value in zip(under, sums, strict=True)]
+            lines, before, said = [], -1.0, ""
+            for bucket, value in zip(under, sums, strict=True):
+                if value != before:  # most buckets of a row hold the same
+                    before, said = value, number(value)
+                lines.append(f"{bucket} {said}")
             self._lines += [total, *lines, count] if self._created is None else [*lines, count, total]
         self._born(name, help, rows)
 

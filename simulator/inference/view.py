@@ -48,7 +48,7 @@ def readings(view: View) -> list[float]:
     if view.flavour == "sglang":  # its tokens are counted when a request ends, and nothing is shown before
         ended = bool(sums["e2e"].count)
         counts = [meter.histograms[name].total if ended else nan for name in ("prompt", "output")]
-        counts += [nan, meter.requests if ended else nan]
+        counts += [meter.preemptions or nan, meter.requests if ended else nan]
     else:
         waiting += view.coming
     row = [float(view.running), float(waiting), view.kv_use]

@@ -5,7 +5,7 @@ the page says of a served request it says in the client library's words, `_creat
 LoRA, multi-modal caches and speculative decoding are left out.
 """
 
-from simulator.inference.meter import Histogram, one_two_five
+from simulator.inference.meter import Histogram, one_two_five, shares_of
 from simulator.inference.textformat import Labels, Sheet, with_labels
 from simulator.inference.view import View
 
@@ -86,7 +86,7 @@ def _process(sheet: Sheet, view: View, now: float) -> None:
         sheet.counter(name, help, with_labels((), "generation", rows), born=False)
     info = (("implementation", "CPython"), ("major", "3"), ("minor", "12"), ("patchlevel", "11"), ("version", "3.12.11"))
     sheet.gauge("python_info", "Which Python this is.", {info: 1.0})
-    sheet.gauge("process_virtual_memory_bytes", "Virtual memory in bytes.", {(): 3.1e10})
+    sheet.gauge("process_virtual_memory_bytes", "Virtual memory in bytes.", {(): 9.1e9})
     sheet.gauge("process_resident_memory_bytes", "Resident memory in bytes.", {(): 1.4e9 + 4096.0 * view.running})
     sheet.gauge("process_start_time_seconds", "When the process began, in Unix seconds.", {(): view.meter.began_at})
     sheet.counter("process_cpu_seconds", "Seconds of CPU used.", {(): round(1.2 * lived_s, 2)}, born=False)
@@ -107,5 +107,5 @@ def _config(sheet: Sheet, view: View) -> None:
 
 def _ones(count: float) -> Histogram:
     histogram = Histogram(tuple(float(bound) for bound in one_two_five(20)))
-    histogram.add_shares(count, 1.0, (histogram.bounds >= 1).astype(float))
+    histogram.add_shares(count, 1.0, shares_of((histogram.bounds >= 1).astype(float)))
     return histogram

@@ -1,7 +1,7 @@
 """KV blocks: what is held, found, and given back."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.inference.blocks import Blocks
@@ -43,7 +43,8 @@ def test_leaked_blocks_are_in_use() -> None:
     assert blocks.use == pytest.approx(0.6)
 
 
-@given(st.lists(st.tuples(st.integers(1, 3000), st.lists(st.integers(0, 5), max_size=4, unique=True)), max_size=30), st.data())
+@given(st.lists(st.tuples(st.integers(1, 3000), st.lists(st.integers(0, 5), max_size=4, unique=True)), max_size=12), st.data())
+@settings(max_examples=40)
 def test_all_comes_back(taken: list[tuple[int, list[int]]], data: st.DataObject) -> None:
     blocks = Blocks(100_000)
     held = [(tokens, tuple(pieces[: tokens // PIECE_TOKENS])) for tokens, pieces in taken]

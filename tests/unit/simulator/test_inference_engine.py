@@ -14,7 +14,7 @@ from simulator.inference.limits import Limits
 from simulator.inference.request import PIECE_TOKENS
 from simulator.inference.spec import Pace, ServiceSpec, SpecError, check, deployment
 
-COUNT = 120
+COUNT = 80
 LOAD = Load(rate=8.0, count=COUNT, prompt=Lengths(mean=600, spread=0.5), output=Lengths(mean=60, spread=0.5))
 SPEC = ServiceSpec(mode="events", load=LOAD, limits=Limits(max_num_seqs=64, jitter=0.05), pace=Pace(overhead_s=0.04))
 APART = msgspec.structs.replace(SPEC, prefill=1)
@@ -66,15 +66,14 @@ def test_every_request_gets_all_its_tokens(run: object) -> None:
 @pytest.mark.parametrize("drafted", [0, 1])
 def test_how_often_time_is_moved_changes_nothing(spec: ServiceSpec, drafted: int) -> None:
     facts = []
-    for every_s in (0.11, 1.0, 1e9):
+    for every_s in (0.31, 1e9):
         served = of(spec, 3, drafted=drafted, accept=0.8)
         at = 0.0
         while served.client.done < COUNT:
             at += every_s
             served.run(at)
         facts.append(np.array([(r.first_at, r.ended_at) for r in sorted(served.client.ended, key=lambda r: r.number)]))
-    assert np.abs(facts[0] - facts[2]).max() < 1e-9
-    assert np.abs(facts[1] - facts[2]).max() < 1e-9
+    assert np.abs(facts[0] - facts[1]).max() < 1e-9
 
 
 def test_no_more_are_under_way_than_the_client_allows() -> None:
@@ -179,7 +178,7 @@ def test_a_dead_instance_of_either_side(place: int) -> None:
     assert served.client.failed > 0
     failed = served.client.failed
     served.restart(served.engines[place])
-    served.run(90.0)
+    served.run(60.0)
     assert served.client.failed <= failed + 20  # those refused in the last second are told after it
     assert served.client.under_way < 60
 
@@ -227,8 +226,8 @@ def test_a_service_that_cannot_be(spec: ServiceSpec, said: str) -> None:
 @pytest.mark.parametrize(
     ("shape", "hardware", "said"),
     [
-        pytest.param("gpt", "h100", "known are", id="a model nobody knows"),
-        pytest.param("llama-8b", "abacus", "known are", id="hardware nobody knows"),
+        pytest.param("gpt", "h100", "gpt", id="a model nobody knows"),
+        pytest.param("llama3-8b", "abacus", "abacus", id="hardware nobody knows"),
         pytest.param("deepseek-v3", "h100", "does not fit", id="weights beyond the memory"),
     ],
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.chance import stream
@@ -70,7 +70,8 @@ def test_a_load_that_cannot_be(wrong: dict[str, str]) -> None:
         Load(**wrong)  # type: ignore[arg-type]
 
 
-@given(st.lists(st.floats(0, 20_000), min_size=2, max_size=20))
+@given(st.lists(st.floats(0, 20_000), min_size=2, max_size=12))
+@settings(max_examples=25)
 def test_the_count_depends_on_the_moment_alone(moments: list[float]) -> None:
     asked, fresh = (Counted(Load(rate=2.0), share=0.5, seed=5, name="e", begin=0.0) for _ in range(2))
     counts = [asked.by(at) for at in moments]
