@@ -12,6 +12,10 @@ from simulator.chance import stream
 from simulator.cluster import Cluster, Writing
 from simulator.fabric import Fabric
 from simulator.nodes import DEVICES
+from simulator.physics.layout import Layout
+from simulator.physics.plan import Plan
+from simulator.physics.tables import PhysicsError
+from simulator.planned import planned, shape_of
 from simulator.stories.kinds import kinds
 from simulator.stories.story import Story
 from simulator.workload import Shape
@@ -29,7 +33,12 @@ class ScenarioError(ValueError):
 
 
 class JobRow(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A training job; the keys of `workload.Shape`, and `copies` of it, numbered. priority: the highest is placed first."""
+    """A training job; the keys of `workload.Shape`, and `copies` of it, numbered. priority: the highest is placed first.
+
+    model, device: of `physics/models.toml` and `devices.toml`: then its steps, start-up and checkpoints are worked out, and `step_s`,
+        `checkpoint_s` and `stages` mean nothing; ep, cp, chunks, global_batch, micro_batch, sequence: of `physics.layout.Layout`
+    checkpoint: sync, async or memory
+    """
 
     name: str
     nodes: Count
@@ -42,6 +51,15 @@ class JobRow(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     checkpoint_s: Seconds = 5.0
     sequence_sigma: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 0.0
     stages: tuple[float, ...] = ()
+    model: str = ""
+    device: str = "h100"
+    ep: Count = 1
+    cp: Count = 1
+    chunks: Count = 1
+    global_batch: Count = 512
+    micro_batch: Count = 1
+    sequence: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 4096
+    checkpoint: Literal["sync", "async", "memory"] = "async"
 
     def names(self) -> list[str]:
         """The jobs' names."""
@@ -118,6 +136,11 @@ def _check(scenario: Scenario, path: str) -> None:
         if names.count(name) > 1:
             raise ScenarioError(f"{path}: there are two jobs or services {name!r}")
     for row in scenario.job:
+        if row.model:
+            try:
+                _planned(row, scenario.fabric)
+            except PhysicsError as error:
+                raise ScenarioError(f"{path}: job {row.name!r}: {error}") from error
         if row.nodes * DEVICES % (row.tp * row.pp):
             raise ScenarioError(f"{path}: job {row.name!r}: {row.nodes * DEVICES} ranks are no multiple of tp x pp = {row.tp * row.pp}")
         if row.stages and len(row.stages) != row.pp:
@@ -141,10 +164,25 @@ def make(scenario: Scenario) -> World:
     for row in scenario.service:
         world.add_service(row.name, row.model, nodes=row.nodes)
     for job in scenario.job:
-        shape = Shape(**{key: getattr(job, key) for key in _SHAPE})
+        made = _planned(job, scenario.fabric) if job.model else None
+        if made is not None:
+            uneven = job.sequence_sigma
+            shape = shape_of(made, checkpoint=job.checkpoint, checkpoint_every=job.checkpoint_every, sequence_sigma=uneven)
+        else:
+            shape = Shape(**{key: getattr(job, key) for key in _SHAPE})
         for name in job.names():
-            world.add_job(name, shape, priority=job.priority)
+            world.add_job(name, shape, priority=job.priority, plan=made)
     return world
+
+
+def _planned(row: JobRow, fabric: Fabric) -> Plan:
+    """raises PhysicsError: it does not divide or fit, or there is no such model or device."""
+    ranks = row.nodes * DEVICES
+    layout = Layout(
+        tp=row.tp, pp=row.pp, cp=row.cp, dp=ranks // (row.tp * row.pp * row.cp), ep=row.ep, chunks=row.chunks,
+        global_batch=row.global_batch, micro_batch=row.micro_batch, sequence=row.sequence,
+    )  # fmt: skip
+    return planned(row.model, row.device, layout, pod_nodes=fabric.pod_nodes, spine_pods=fabric.spine_pods)
 
 
 _SHAPE = ("nodes", "tp", "pp", "step_s", "checkpoint_every", "checkpoint_s", "sequence_sigma", "stages")

@@ -41,12 +41,11 @@ class Teller:
     def stepped(self, whole_s: float, *, checkpoint_s: float) -> None:
         """A step has ended, `whole_s` after the one before: the ranks' reports, and the line in the log."""
         job, step = self._job, self._job.step
-        done = job.work.step(step, job.nodes)
         loss = self._loss(step)
         grad_norm = float("nan") if job.nan else 0.4 + 0.1 * float(uniforms(self._key, step, 3)[0, 2])
         values = np.empty((job.shape.world, len(SIGNALS)))
         values[:, 0], values[:, 1], values[:, 2], values[:, 3] = whole_s, loss, grad_norm, job.work.tokens(step)
-        values[:, 4:8], values[:, 8] = job.work.phases(done), checkpoint_s
+        values[:, 4:8], values[:, 8] = job.work.phases(step, job.nodes), checkpoint_s
         self._steps.append((np.round(values, 6), job.stepped_at))
         self._log_step(whole_s, loss, grad_norm)
 

@@ -7,6 +7,8 @@ from holdfast.events import Observation
 from simulator.agents import Record
 from simulator.cluster import Cluster
 from simulator.nodes import DEVICES, IDLE_BYTES_PER_S, Node
+from simulator.physics.plan import Plan
+from simulator.planned import PlannedWorkload
 from simulator.telling import Teller
 from simulator.workload import Shape, Workload
 
@@ -28,6 +30,7 @@ class TrainingJob:
 
     watched: whether its streams are written; what is rare always is
     ended: rank -> (exit status, signal) in this attempt; saved: the last step in a checkpoint
+    plan: the physics of its steps, None: as `shape` says
     bumps: step -> added to the loss there, by the data and so in every run; nan: the loss is no number from here on
     """
 
@@ -50,11 +53,13 @@ class TrainingJob:
     bumps: dict[int, float] = field(default_factory=dict)
     ended: dict[int, tuple[int | None, int | None]] = field(default_factory=dict)
     watched: bool = True
+    plan: Plan | None = None
     work: Workload = field(init=False)
     teller: Teller = field(init=False)
 
     def __post_init__(self) -> None:
-        self.work = Workload(self.shape, self.cluster.seed, self.name)
+        seed = self.cluster.seed
+        self.work = PlannedWorkload(self.shape, seed, self.name, self.plan) if self.plan else Workload(self.shape, seed, self.name)
         self.teller = Teller(self)
 
     @property

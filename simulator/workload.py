@@ -1,7 +1,6 @@
 """How long each rank of a synchronous job works in a step: all show one step time, and what differs is who waits."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
@@ -77,14 +76,6 @@ class Drag:
         self.communication_s, self.stages = 0.0, ()
 
 
-class Step(NamedTuple):
-    """One step. work_s, data_s: of each rank, shape (world,); seconds: from its beginning to its end, for all."""
-
-    work_s: np.ndarray
-    data_s: np.ndarray
-    seconds: float
-
-
 class Workload:
     """The steps of one job; their lengths do not depend on whether anybody looks at the ranks."""
 
@@ -98,32 +89,25 @@ class Workload:
 
     def seconds(self, step: int, nodes: list[Node]) -> float:
         """How long a step takes."""
-        factors = self._odd(nodes)
         work_s = self._base_s(step) * max(self._tokens(step).max(initial=1.0), 1.0) * max(self._stages(), default=1.0)
-        late_s = max([work_s * (f - 1.0) for f in factors.values()] + list(self.drag.data_s.values()), default=0.0)
+        late_s = max([work_s * (f - 1.0) for f in self._odd(nodes).values()] + list(self.drag.data_s.values()), default=0.0)
         return float((work_s + max(0.0, late_s)) * (1.0 + COMMUNICATION) + self.drag.communication_s)
 
-    def step(self, step: int, nodes: list[Node]) -> Step:
-        """What each rank does in a step."""
-        shape, base_s = self.shape, self._base_s(step)
-        slack = np.minimum(np.abs(normals(self._ranks, step & 0xFFFFFFFF, 1)[:, 0]) * _JITTER, 5 * _JITTER)
+    def phases(self, step: int, nodes: list[Node]) -> np.ndarray:
+        """forward, backward, all_reduce (the wait for the others in it) and data seconds of each rank in a step, shape (world, 4)."""
+        base_s, slack = self._base_s(step), self._slack(step)
         work = base_s * (1.0 - slack)
-        if shape.sequence_sigma:
+        if self.shape.sequence_sigma:
             work *= self._tokens(step)[self._replica_of]
-        stages = self._stages()
-        if stages:
+        if stages := self._stages():
             work *= np.asarray(stages)[self._stage_of]
         for rank, factor in self._odd(nodes).items():
             work[rank] *= factor
         data = base_s * _DATA * (1.0 - slack)
         for rank, more_s in self.drag.data_s.items():
             data[rank] += more_s
-        return Step(work, data, self.seconds(step, nodes))
-
-    def phases(self, done: Step) -> np.ndarray:
-        """forward, backward, all_reduce (the wait for the others in it) and data seconds of each rank, shape (world, 4)."""
-        own = done.work_s * (1.0 - _DATA) + done.data_s
-        return np.stack([done.work_s * _FORWARD, done.work_s * _BACKWARD, np.maximum(done.seconds - own, 0.0), done.data_s], axis=1)
+        wait = np.maximum(self.seconds(step, nodes) - work * (1.0 - _DATA) - data, 0.0)
+        return np.stack([work * _FORWARD, work * _BACKWARD, wait, data], axis=1)
 
     def tokens(self, step: int) -> np.ndarray:
         """Tokens of each rank in a step, shape (world,)."""
@@ -131,10 +115,18 @@ class Workload:
 
     def _base_s(self, step: int) -> float:
         """A healthy rank's work in a step."""
+        return self.shape.step_s / (1.0 + COMMUNICATION) * self._jitter(step)
+
+    def _jitter(self, step: int) -> float:
+        """How much longer than usual a step takes, for all."""
         block, offset = divmod(step + 1, _BLOCK)
         if self._block[0] != block:
             self._block = block, np.clip(1.0 + _JITTER * normals(self._pace, block, _BLOCK)[0], 0.98, 1.02)
-        return float(self.shape.step_s / (1.0 + COMMUNICATION) * self._block[1][offset])
+        return float(self._block[1][offset])
+
+    def _slack(self, step: int) -> np.ndarray:
+        """By which share each rank is done sooner than the slowest healthy one, shape (world,)."""
+        return np.asarray(np.minimum(np.abs(normals(self._ranks, step & 0xFFFFFFFF, 1)[:, 0]) * _JITTER, 5 * _JITTER))
 
     def _tokens(self, step: int) -> np.ndarray:
         """Each replica's share of the tokens, 1 the mean, shape (dp,)."""

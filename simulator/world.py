@@ -16,6 +16,7 @@ from simulator.cluster import Cluster
 from simulator.evidence.job import JobStand
 from simulator.gang import Gang, pick
 from simulator.nodes import Node
+from simulator.physics.plan import Plan
 from simulator.serving import Service
 from simulator.stories.story import Story, Struck
 from simulator.training import TrainingJob
@@ -62,9 +63,9 @@ class World:
 
     # --- making it
 
-    def add_job(self, name: str, shape: Shape, *, priority: int = 0) -> TrainingJob:
-        """A training job; it waits in the queue until there are nodes for it."""
-        job = self.jobs[name] = TrainingJob(name, shape, self.cluster, priority=priority)
+    def add_job(self, name: str, shape: Shape, *, priority: int = 0, plan: Plan | None = None) -> TrainingJob:
+        """A training job; it waits in the queue until there are nodes for it. plan: the physics of its steps"""
+        job = self.jobs[name] = TrainingJob(name, shape, self.cluster, priority=priority, plan=plan)
         self.enqueue(job, 0.0)
         return job
 

@@ -66,7 +66,8 @@ def test_what_counts(incidents: list[Incident], counts: tuple[int, int, int, int
     [
         pytest.param(incident("i1", 101.0, ended_at=200.0), 1, id="a machine that is accused of what is no fault is a false alarm"),
         pytest.param(
-            msgspec.structs.replace(incident("i1", 101.0), verdict=Verdict(verdict=Judgement.UNDECIDED)), 0, id="what is only watched is none",
+            msgspec.structs.replace(incident("i1", 101.0), verdict=Verdict(verdict=Judgement.UNDECIDED)), 0,
+            id="what is only watched is none",
         ),
     ],
 )  # fmt: skip
