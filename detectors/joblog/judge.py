@@ -218,7 +218,7 @@ def _rank(root: Mark, others: Sequence[Mark], case: Case) -> int:
 
 def _of_preparation(victims: Sequence[Mark], live: Sequence[Mark], cascade: int) -> Judged | None:
     """Timeouts before the first step, while the data was still being prepared: longer than the others were told to wait."""
-    preparing = [mark for mark in live if mark.meaning.cause == "data_preparation"]
+    preparing = [mark for mark in live if mark.meaning.cause == "data_preparation" and "100%" not in mark.text]
     if not preparing or not all(mark.early for mark in victims):
         return None
     root = max(preparing, key=lambda mark: (mark.at, mark.line))

@@ -237,6 +237,8 @@ class Reading:
         old.count += 1
         old.last_line = mark.line
         old.trace = old.trace or mark.trace
+        if mark.meaning.role == "noise":
+            old.text = mark.text  # how far it has come
         return True
 
     def _keep(self, mark: Mark) -> None:

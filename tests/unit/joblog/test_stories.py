@@ -34,6 +34,14 @@ WAITING = "".join(timeout(n) for n in range(3))
 @pytest.mark.parametrize(
     ("files", "judgement", "fault", "named"),
     [
+        pytest.param(
+            {"a.log": "\r".join(f"Running tokenizer on dataset: {n}%|#|" for n in range(47)) + "\n" + WAITING},
+            "nobody", "user_code", [], id="a wait for data that is still being prepared",
+        ),
+        pytest.param(
+            {"a.log": "\r".join(f"Running tokenizer on dataset: {n}%|#|" for n in range(101)) + "\n" + WAITING},
+            "undecided", "unknown", [], id="a wait after it was prepared",
+        ),
         pytest.param({"a.log": steps() + WAITING}, "undecided", "unknown", [], id="who waits is a victim"),
         pytest.param({"a.log": steps() + WAITING + observed(3)}, "culprit", "unknown", ["3"], id="who had nothing to wait for is not"),
         pytest.param({"a.log": steps() + WAITING + timeout(3, work=76, enqueued=76)}, "culprit", "unknown", ["3"], id="nor who is behind"),
