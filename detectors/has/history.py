@@ -61,17 +61,18 @@ class History:
     """What every place has said; bounded: of too many places those that were silent longest are forgotten.
 
     reboots: a fault that a reset or reboot should mend, seen again after so many, is a person's matter
+    places: so many devices and checks are remembered
     """
 
-    def __init__(self, *, reboots: int = 2) -> None:
-        self.reboots = reboots
+    def __init__(self, *, reboots: int = 2, places: int = MOST_PLACES) -> None:
+        self.reboots, self.places = reboots, places
         self._past: dict[str, Past] = {}
         self._boots: dict[str, int] = {}
 
     def on_boot(self, node: str) -> None:
         """The node has been booted, or one of its devices was reset."""
         self._boots[node] = self._boots.pop(node, 0) + 1
-        while len(self._boots) > MOST_PLACES:
+        while len(self._boots) > self.places:
             del self._boots[next(iter(self._boots))]
 
     def on_said(self, place: str, check: str, node: str, *, at: float, count: int, job: str, is_new: bool) -> Past:
@@ -79,7 +80,7 @@ class History:
         key = f"{place} {check}"
         past = self._past.pop(key, None) or Past()
         self._past[key] = past
-        while len(self._past) > MOST_PLACES:
+        while len(self._past) > self.places:
             del self._past[next(iter(self._past))]
         if past.said and at - past.said[-1][0] < _MERGED_S:
             past.said[-1] = (past.said[-1][0], past.said[-1][1] + count)
