@@ -12,6 +12,7 @@ MOST_PREFIXES = 8
 MOST_CHARACTERS = 16_384
 YEARLESS = 1972  # what a stamp without a year is read as: a leap year that no log is of
 
+_TAG = re.compile(r"\[1,\d{1,6}\]<std(?:out|err)>:")  # of mpirun, which puts it into the middle of lines too
 ANSI = re.compile(r"\x1b\[[0-9;?]{0,16}[A-Za-z]")
 STAMP = r"\d{4}[-/]\d\d[-/]\d\d[T _-]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?"
 _STAMP = f"(?P<stamp>{STAMP})"
@@ -21,7 +22,8 @@ _WRITER = r"(?=(?:kernel|systemd|slurmd|slurmctld|slurmstepd|kubelet|containerd|
 # One prefix each, taken off the front in any order, under the characters that it can begin with ("0": a digit, "a": a letter).
 # Bounded repetitions only, anchored, so that no line costs more than its length.
 _FORMS: tuple[tuple[str, str], ...] = (
-    ("[", r"\[[Rr]ank ?(?P<rank>\d{1,6})\]:? ?"),
+    ("[", r"\[[Rr]ank:? ?(?P<rank>\d{1,6})\]:? ?"),
+    ("[", r"\[\d{1,3}(?:;\d{1,3}){0,3}m"),
     ("[", r"\[1,(?P<label>\d{1,6})\]<std(?:out|err)>:? ?"),
     ("[", rf"\[{_STAMP}(?:,? ?(?:TP|DP|PP|EP)\d{{1,4}}){{0,4}}\] ?"),
     ("[", r"\[[EWIF](?P<glog>\d{3,4} \d\d:\d\d:\d\d\.\d{1,9}) [\w.]{1,64}:\d{1,6}\] ?"),
@@ -123,6 +125,8 @@ def bare(line: str, *, year: int = YEARLESS) -> Bare:
         at = at or _time(said, year)  # the outermost: one clock for all lines of a writer
         found = said | found if found else said
         text = text[match.end() :]
+    if "]<std" in text:
+        text = _TAG.sub("", text)
     return _bare(text.rstrip("\r\n"), found, at)
 
 

@@ -65,7 +65,7 @@ class Overflow(NamedTuple):
 # field, factor to its unit, and the names under which frameworks print it
 _NAMES: tuple[tuple[str, float, str], ...] = (
     ("step", 1.0, "step|steps|iter|iters|iteration|iterations|global_step|current_steps|current_step|train_step|trainer/global_step"
-     "|train/step|train/global_step|num_updates|_step"),
+     "|train/step|train/global_step|num_updates|_step|iter(train)"),
     ("loss", 1.0, "loss|train_loss|training_loss|train loss|training loss|lm loss|lm_loss|train/loss|loss/train|total_loss|total loss"
      "|nll_loss|loss_avg|avg_loss|reduced_train_loss"),
     ("grad_norm", 1.0, "grad norm|grad_norm|gradnorm|gnorm|norm|train/grad_norm|global_grad_norm|gradient_norm"),
@@ -75,7 +75,7 @@ _NAMES: tuple[tuple[str, float, str], ...] = (
     ("nan_iterations", 1.0, "number of nan iterations"),
     ("step_s", 1e-3, "elapsed time per iteration (ms)|step_time_ms|iter_time_ms|step_ms|dt_ms"),
     ("step_s", 1.0, "elapsed time per iteration (s)|step_time|step_time_s|step_s|iter_time|iter time (s)|time_per_step|dt"
-     "|time_per_iteration|seconds_per_step|train_step_timing in s"),
+     "|time_per_iteration|seconds_per_step|train_step_timing in s|per_step_time"),
     ("clock_s", 1.0, "train_time|elapsed_s|_runtime"),
     ("tokens_per_s", 1.0, "throughput (token/sec/GPU)|tokens_per_sec|tokens_per_second|tokens/s|tokens/sec|tok/s|tok/sec|tps|tgs"
      "|tokens_per_s|tokens per second"),
@@ -93,8 +93,8 @@ _MEGATRON = re.compile(r"iteration\s{1,12}(\d{1,12})\s{0,12}/\s{0,12}\d{1,12} \|
 _PART = re.compile(r"\| {0,4}([A-Za-z][^|:]{1,48}): {0,16}([^ |\r\n]{1,32})")
 _QUOTED = re.compile(rf"""['"]([\w/ .()-]{{1,64}})['"]\s{{0,4}}:\s{{0,4}}['"]?({_NUMBER})['"]?(?=\s{{0,4}}[,}}\]])""")
 _PLAIN = re.compile(
-    rf"(?<![\w/])([A-Za-z_][\w/]{{0,40}}(?: [A-Za-z][\w/]{{0,20}}){{0,2}}(?: \((?:s|ms)\))?)"
-    rf"\s{{0,8}}[:=]?\s{{0,12}}({_NUMBER})(ms|us|s|)(?![A-Za-z\d])"
+    rf"(?<![\w/])([A-Za-z_][\w/]{{0,40}}(?: [A-Za-z][\w/]{{0,20}}){{0,2}}(?: \((?:s|ms)\)|\(train\))?)"
+    rf"\s{{0,8}}[:=]?\s{{0,12}}(?:\[\s{{0,8}})?({_NUMBER})(ms|us|s|)(?![A-Za-z\d])"
 )
 _CLOCK = re.compile(r"""['"]elapsed_time['"]: ?['"]((?:\d{1,5} days?, )?\d{1,5}:\d\d:\d\d)['"]""")
 _BAR = re.compile(r"(\d{1,12})/\d{1,12} \[")
@@ -127,7 +127,7 @@ def told(text: str) -> Told | None:
     if "SamplesPerSec=" in text or "skipped=" in text:
         return _deepspeed(text)
     if "{" in text and ("':" in text or '":' in text):
-        return _quoted(text)
+        return _quoted(text) or _plain(text[: text.find("{")])  # a dictionary may be one of the values of a line
     return _plain(text)
 
 
