@@ -5,7 +5,7 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,9 +15,9 @@ import pytest
 
 from exporters.prometheus import Prometheus
 from holdfast.journal import Journal
-from holdfast.ports import Scraped
 from holdfast.simulation import Simulation, settings
-from simulator.scenario import FaultRow, JobRow, Scenario, ServiceRow
+from simulator.scenario import FaultRow, JobRow, Scenario, ServiceRow, make
+from simulator.sweep import SWEEP_S, Sweep
 from tests.servers import prometheus
 from tests.unit.exporters.scraped import values_of
 
@@ -35,13 +35,19 @@ scrape_configs:
 """
 
 
+NODES = Scenario(nodes=64, seed=5, job=(JobRow(name="llama", nodes=48, step_s=4.0, pp=4),), service=(ServiceRow(name="chat", model="llama-8b"),))
+
+
 @contextmanager
-def serving(page: Scraped) -> Iterator[str]:
-    """The page at /metrics; yields its address."""
+def serving(page: Callable[[str], bytes | None]) -> Iterator[str]:
+    """A page by the path that is asked for, None: there is none; yields the address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = page.page()
+            body = page(self.path)
+            if body is None:
+                self.send_error(404)
+                return
             self.send_response(200)
             self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))
@@ -94,7 +100,7 @@ def wait_for(url: str, expression: str) -> float:
 def test_a_simulated_cluster_is_scraped(simulation: Simulation, tmp_path: Path) -> None:
     exporter = Prometheus(simulated=True)
     simulation.parts.pipeline.exporters = (*simulation.parts.pipeline.exporters, exporter)
-    with serving(exporter) as address, prometheus(tmp_path / "prometheus", CONFIG.replace("ADDRESS", address)) as url:
+    with serving(lambda path: exporter.page()) as address, prometheus(tmp_path / "prometheus", CONFIG.replace("ADDRESS", address)) as url:
         while simulation.now - simulation.start < 100:
             simulation.step()
         assert wait_for(url, 'holdfast_job_tokens_per_second{job="llama"} > 0') > 0
@@ -114,4 +120,21 @@ def test_a_simulated_cluster_is_scraped(simulation: Simulation, tmp_path: Path) 
         assert value(url, "histogram_quantile(0.5, sum by (le) (holdfast_recovery_seconds_bucket))") is not None
         assert wait_for(url, "sum(holdfast_serving_tokens_per_second)") > 0
         assert wait_for(url, "count(count by (__name__) ({__name__=~'holdfast_.+'}))") > 50
+        assert "Error on ingesting" not in (tmp_path / "prometheus" / "log").read_text(encoding="utf-8")
+
+
+def test_every_exporter_of_64_simulated_nodes_is_scraped(tmp_path: Path) -> None:
+    world = make(NODES)
+    world.advance(world.cluster.now + 4 * SWEEP_S)
+    pages = {f"/{page.source}": (page.text or "").encode() for page in Sweep(world).now()[0]}
+    assert len(pages) == 2 * 64 + 1
+    with serving(pages.get) as address:
+        targets = "".join(f'      - {{targets: ["{address}"], labels: {{__metrics_path__: "{path}", page: "{path}"}}}}\n' for path in pages)
+        config = f"global: {{scrape_interval: 1s}}\nscrape_configs:\n  - job_name: nodes\n    static_configs:\n{targets}"
+        with prometheus(tmp_path / "prometheus", config) as url:
+            assert wait_for(url, f"sum(up) == {len(pages)}") == len(pages)
+            assert wait_for(url, "count(DCGM_FI_DEV_GPU_TEMP) == 512") == 512
+            assert value(url, "count(node_infiniband_state_id == 4)") == 512
+            assert value(url, "count(node_load1)") == 64
+            assert value(url, 'sum(scrape_samples_scraped{page=~"/dcgm.*"})') == 64 * 8 * 20
         assert "Error on ingesting" not in (tmp_path / "prometheus" / "log").read_text(encoding="utf-8")
