@@ -262,5 +262,12 @@ class Outcome(Event, frozen=True, kw_only=True, tag="outcome"):
     note: str = ""
 
 
+class Claims(Observation, frozen=True, kw_only=True, tag="claims"):
+    """What another part of ours claims of a node it looks at. whole: these are all that stand, what is not among them is over."""
+
+    findings: tuple[Finding, ...] = ()
+    whole: bool = False
+
+
 Said = Finding | Transition | Order | Outcome
-Seen = Samples | Steps | Lines | Changes | Dumps | Beats | Received | Alerts | Request
+Seen = Samples | Steps | Lines | Changes | Dumps | Beats | Received | Alerts | Request | Claims

@@ -22,6 +22,7 @@ MAY_ASK = {
     "holdfast/run.py": "supervises real processes, makes tokens and names a run's folder",
     "holdfast/children.py": "starts real processes again, later each time they die young",
     "holdfast/cli/": "a person waits in front of it",
+    "holdfast/node/agent.py": "the live clock of a node",
     "collectors/": "the outside has a clock of its own",
     "remedier/backends/": "acts on the outside",
     "exporters/": "shows to the outside",

@@ -55,7 +55,7 @@ class Nic:
             for change in seen.changes:
                 if change.target.kind is Kind.NODE and change.state == "ready":
                     yield from self._forget(change.target.id, change.at)
-        elif isinstance(seen, Samples) and "nic.up" in seen.signals:
+        elif isinstance(seen, Samples) and "nic.up" in seen.signals and not seen.source.startswith("agent:node:"):
             column = seen.values[:, seen.signals.index("nic.up")]
             for target, value in zip(seen.targets, column.tolist(), strict=True):
                 if not np.isnan(value):

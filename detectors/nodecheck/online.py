@@ -13,6 +13,7 @@ from holdfast.faults import Judgement, Perception, Severity
 from holdfast.topology import JobId, Kind, Target
 from holdfast.verdict import Culprit, Evidence
 
+AGENTS = "agent:node:"
 _CONFIDENCE = {Severity.FATAL: 0.95, Severity.ERROR: 0.85, Severity.WARNING: 0.6, Severity.INFO: 0.5}
 
 
@@ -44,6 +45,8 @@ class NodeChecks:
 
     def observe(self, seen: Observation) -> Iterator[Finding]:
         if isinstance(seen, Samples):
+            if seen.source.startswith(AGENTS):
+                return  # it judges its node itself, by more than it sends
             for claim in self._judge.look(seen):
                 yield from self._finding(claim, seen)
         elif isinstance(seen, Changes):

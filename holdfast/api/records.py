@@ -8,7 +8,21 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from holdfast.events import Beat, Beats, Change, Changes, Dump, Dumps, Lines, Outcome, Received, Steps
+from holdfast.events import (
+    Beat,
+    Beats,
+    Change,
+    Changes,
+    Claims,
+    Dump,
+    Dumps,
+    Finding,
+    Lines,
+    Outcome,
+    Received,
+    Samples,
+    Steps,
+)
 from holdfast.topology import JobId, Kind, NodeId, Target, job_of, rank_of
 from holdfast.verdict import Json
 from holdfast.wire import Heard
@@ -81,7 +95,21 @@ class OutcomeRecord(_Record, kw_only=True, tag="outcome"):
     note: str = ""
 
 
-Record = BeatRecord | StepsRecord | ProcessRecord | JobRecord | LinesRecord | DumpRecord | OutcomeRecord
+class ClaimsRecord(_Record, kw_only=True, tag="claims"):
+    findings: tuple[Finding, ...] = ()
+    whole: bool = False
+
+
+class SamplesRecord(_Record, kw_only=True, tag="samples"):
+    kind: Kind
+    targets: tuple[str, ...]
+    signals: tuple[str, ...]
+    values: list[list[float | None]]
+
+
+Record = (
+    BeatRecord | StepsRecord | ProcessRecord | JobRecord | LinesRecord | DumpRecord | OutcomeRecord | ClaimsRecord | SamplesRecord
+)
 
 
 class Batch(msgspec.Struct, kw_only=True):
@@ -199,6 +227,23 @@ def _outcome(batch: Batch, record: OutcomeRecord) -> Iterator[Heard]:
     yield Outcome(at=record.at, order=record.order, done=record.done, refused=record.refused, note=record.note)
 
 
+def _claims(batch: Batch, record: ClaimsRecord) -> Iterator[Heard]:
+    foreign = next((f for f in record.findings if f.target.node not in ("", batch.node)), None)
+    if foreign is not None:
+        raise ValueError(f"a finding on {foreign.target.node!r} from an agent of {batch.node!r}")
+    yield Claims(at=record.at, **_whence(batch), findings=record.findings, whole=record.whole)
+
+
+def _samples(batch: Batch, record: SamplesRecord) -> Iterator[Heard]:
+    if len(record.values) != len(record.targets) or any(len(row) != len(record.signals) for row in record.values):
+        raise ValueError("values do not have a row for each target and a column for each signal")
+    values = np.array([[np.nan if v is None else v for v in row] for row in record.values], dtype=np.float64)
+    yield Samples(
+        at=record.at, **_whence(batch), targets=tuple(Target(record.kind, id, node=batch.node) for id in record.targets),
+        signals=record.signals, values=values.reshape(len(record.targets), len(record.signals)),
+    )  # fmt: skip
+
+
 _TURN: dict[type[_Record], Callable[[Batch, Any], Iterator[Heard]]] = {
     BeatRecord: _beats,
     StepsRecord: _steps,
@@ -207,4 +252,6 @@ _TURN: dict[type[_Record], Callable[[Batch, Any], Iterator[Heard]]] = {
     LinesRecord: _lines,
     DumpRecord: _dump,
     OutcomeRecord: _outcome,
+    ClaimsRecord: _claims,
+    SamplesRecord: _samples,
 }

@@ -15,6 +15,8 @@ config_app = typer.Typer(no_args_is_help=True, help="Look at settings. Example: 
 app.add_typer(diagnose.app, name="diagnose")
 app.add_typer(config_app, name="config")
 app.add_typer(nodes.app, name="node")
+app.command()(nodes.agent)
+app.command()(nodes.check)
 
 ConfigFile = Annotated[Path, typer.Option("-c", "--config", help="settings, TOML")]
 

@@ -1,4 +1,4 @@
-"""`holdfast node`: what machines of a type should have."""
+"""Commands of a node: what machines of its type have, its agent, and the health check that answers from what the agent knows."""
 
 from pathlib import Path
 from typing import Annotated
@@ -34,3 +34,31 @@ def learn(
             print(text.decode(), end="")
     except (ExpectationError, OSError) as error:
         unusable(f"{output or root}: {error}")
+
+
+def agent(config: Annotated[Path, typer.Option("-c", "--config", help="settings, TOML")]) -> None:
+    """Collect and judge on this node, and tell the service. Example: holdfast agent -c agent.toml"""
+    import os
+    import sys
+
+    # a process of its own from here on: the command line's libraries are memory that every node would pay for
+    os.execv(sys.executable, [sys.executable, "-m", "holdfast.node.agent", "-c", str(config)])
+
+
+def check(
+    slurm: Annotated[bool, typer.Option("--slurm", help="drain this node by scontrol where its mode allows it")] = False,
+    state: Annotated[str, typer.Option("--state", help="the agent's state file")] = "",
+) -> None:
+    """Say in one line whether this node is fit: status 0 well, 1 warning, 2 critical. Example: holdfast check --slurm"""
+    import time
+
+    from holdfast.node.check import check as look
+    from holdfast.node.check import drain
+    from holdfast.node.state import DEFAULT
+
+    path, now = Path(state or DEFAULT), time.time()
+    answer = look(path, now)
+    print(answer.text, flush=True)
+    if slurm:
+        print(drain(path, now), flush=True)
+    raise typer.Exit(answer.status)

@@ -3,7 +3,81 @@
 from pathlib import Path
 
 BUSES = ("1b", "43", "52", "61", "9d", "c3", "d1", "df")
-ROOT_PORT = "0000:00:01.0"
+_FIELDS = """
+GPU 00000000:{bus}:00.0
+    Product Name                          : NVIDIA H100 80GB HBM3
+    VBIOS Version                         : {vbios}
+    GPU Recovery Action                   : {recovery}
+    PCI
+        Bus                               : 0x{bus}
+        GPU Link Info
+            PCIe Generation
+                Max                       : 5
+                Current                   : {generation}
+                Device Current            : {generation}
+                Device Max                : 5
+                Host Max                  : 5
+            Link Width
+                Max                       : 16x
+                Current                   : {width}
+        Replays Since Reset               : 0
+    Clocks Event Reasons
+        Idle                              : Active
+        SW Power Cap                      : Not Active
+        HW Slowdown                       : {hw}
+            HW Thermal Slowdown           : {thermal}
+            HW Power Brake Slowdown       : {brake}
+        Sync Boost                        : Not Active
+        SW Thermal Slowdown               : Not Active
+    FB Memory Usage
+        Total                             : 81559 MiB
+        Used                              : 4 MiB
+    Utilization
+        Gpu                               : {util}
+        Memory                            : 0 %
+    ECC Mode
+        Current                           : Enabled
+        Pending                           : Enabled
+    ECC Errors
+        Volatile
+            SRAM Correctable              : 0
+            SRAM Uncorrectable Parity     : {sram}
+            SRAM Uncorrectable SEC-DED    : 0
+            DRAM Correctable              : 0
+            DRAM Uncorrectable            : {uncorrected}
+        Aggregate
+            SRAM Correctable              : 0
+            DRAM Uncorrectable            : 0
+            SRAM Threshold Exceeded       : {exceeded}
+    Retired Pages
+        Single Bit ECC                    : N/A
+        Double Bit ECC                    : N/A
+        Pending Page Blacklist            : N/A
+    Remapped Rows
+        Correctable Error                 : 0
+        Uncorrectable Error               : 0
+        Pending                           : {pending}
+        Remapping Failure Occurred        : {failed}
+        Bank Remap Availability Histogram
+            Max                           : 2560 bank(s)
+            None                          : 0 bank(s)
+    Temperature
+        GPU Current Temp                  : {temp}
+        GPU Slowdown Temp                 : {slowdown}
+        Memory Current Temp               : 50 C
+    GPU Power Readings
+        Power Draw                        : {power}
+        Current Power Limit               : 700.00 W
+        Default Power Limit               : 700.00 W
+    Clocks
+        SM                                : 1980 MHz
+    Max Clocks
+        SM                                : 1980 MHz
+    Fabric
+        State                             : {fabric}
+        Status                            : {status}
+    Processes                             : None
+"""
 
 
 def write(path: Path, text: str) -> None:
@@ -101,81 +175,8 @@ def _gpu(n: int, known: dict[str, str]) -> str:
         "thermal": "Not Active", "brake": "Not Active", "width": "16x", "generation": "5", "util": "0 %", "fabric": "Completed",
         "vbios": "96.00.61.00.01", "recovery": "None", "power": "70.50 W", "exceeded": "No",
     } | known  # fmt: skip
-    return f"""
-GPU 00000000:{BUSES[n].upper()}:00.0
-    Product Name                          : NVIDIA H100 80GB HBM3
-    VBIOS Version                         : {f["vbios"]}
-    GPU Recovery Action                   : {f["recovery"]}
-    PCI
-        Bus                               : 0x{BUSES[n].upper()}
-        GPU Link Info
-            PCIe Generation
-                Max                       : 5
-                Current                   : {f["generation"]}
-                Device Current            : {f["generation"]}
-                Device Max                : 5
-                Host Max                  : 5
-            Link Width
-                Max                       : 16x
-                Current                   : {f["width"]}
-        Replays Since Reset               : 0
-    Clocks Event Reasons
-        Idle                              : Active
-        SW Power Cap                      : Not Active
-        HW Slowdown                       : {f["hw"]}
-            HW Thermal Slowdown           : {f["thermal"]}
-            HW Power Brake Slowdown       : {f["brake"]}
-        Sync Boost                        : Not Active
-        SW Thermal Slowdown               : Not Active
-    FB Memory Usage
-        Total                             : 81559 MiB
-        Used                              : 4 MiB
-    Utilization
-        Gpu                               : {f["util"]}
-        Memory                            : 0 %
-    ECC Mode
-        Current                           : Enabled
-        Pending                           : Enabled
-    ECC Errors
-        Volatile
-            SRAM Correctable              : 0
-            SRAM Uncorrectable Parity     : {f["sram"]}
-            SRAM Uncorrectable SEC-DED    : 0
-            DRAM Correctable              : 0
-            DRAM Uncorrectable            : {f["uncorrected"]}
-        Aggregate
-            SRAM Correctable              : 0
-            DRAM Uncorrectable            : 0
-            SRAM Threshold Exceeded       : {f["exceeded"]}
-    Retired Pages
-        Single Bit ECC                    : N/A
-        Double Bit ECC                    : N/A
-        Pending Page Blacklist            : N/A
-    Remapped Rows
-        Correctable Error                 : 0
-        Uncorrectable Error               : 0
-        Pending                           : {f["pending"]}
-        Remapping Failure Occurred        : {f["failed"]}
-        Bank Remap Availability Histogram
-            Max                           : 2560 bank(s)
-            None                          : 0 bank(s)
-    Temperature
-        GPU Current Temp                  : {f["temp"]}
-        GPU Slowdown Temp                 : {f["slowdown"]}
-        Memory Current Temp               : 50 C
-    GPU Power Readings
-        Power Draw                        : {f["power"]}
-        Current Power Limit               : 700.00 W
-        Default Power Limit               : 700.00 W
-    Clocks
-        SM                                : 1980 MHz
-    Max Clocks
-        SM                                : 1980 MHz
-    Fabric
-        State                             : {f["fabric"]}
-        Status                            : {"Success" if f["fabric"] == "Completed" else "N/A"}
-    Processes                             : None
-"""
+    status = "Success" if f["fabric"] == "Completed" else "N/A"
+    return _FIELDS.format(bus=BUSES[n].upper(), status=status, **f)
 
 
 def links(down: tuple[tuple[int, int], ...] = (), *, gpus: int = 4, count: int = 18) -> str:
