@@ -1,7 +1,7 @@
 """The course of a hang: every rank's program, how far each has come, and when; what the witnesses in the other modules tell of."""
 
 from collections.abc import Sequence
-from functools import cache, cached_property
+from functools import cached_property
 
 import numpy as np
 
@@ -24,6 +24,9 @@ class Course:
         self.stages = [self.layout.stage(rank) for rank in range(self.layout.world)]
         self.plain = programs(self.layout, scene.model)
         self.saving = programs(self.layout, scene.model, saves=True)
+        self._plans: dict[tuple[int, bool], Plan] = {}
+        self._before: dict[tuple[int, int], tuple[int, dict[str, np.ndarray]]] = {}
+        self.numbered: dict[tuple[int, int], dict[str, np.ndarray]] = {}
         self.stalls: dict[int, Stall] = {stall.rank: stall for stall in scene.stalls}
         rng = stream(scene.seed, "paces")
         self._paces = paces(rng, self.layout.world)
@@ -122,10 +125,26 @@ class Course:
 
     # --- records
 
-    @cache  # noqa: B019  # lives as long as the course
     def plan(self, stage: int, *, saving: bool) -> Plan:
         """The records of a whole step of a stage."""
-        return self._plan((self.saving if saving else self.plain)[stage], stage)
+        known = self._plans.get((stage, saving))
+        if known is None:
+            known = self._plans[stage, saving] = self._plan((self.saving if saving else self.plain)[stage], stage)
+        return known
+
+    def before(self, stage: int, step: int) -> tuple[int, dict[str, np.ndarray]]:
+        """How many records a rank of a stage made before a step, and how far its groups had counted: see `Plan`."""
+        known = self._before.get((stage, step))
+        if known is None:
+            saved = sum(self.saves(s) for s in range(max(0, step)))
+            plain, saving = self.plan(stage, saving=False), self.plan(stage, saving=True)
+            made = ((int(step >= 0), self.starting), (max(0, step) - saved, plain), (saved, saving))
+            numbers: dict[str, np.ndarray] = {}
+            for times, plan in made:
+                for desc, totals in plan.totals.items():
+                    numbers[desc] = numbers.get(desc, np.zeros(3, dtype=np.int64)) + times * np.asarray(totals)
+            known = self._before[stage, step] = sum(times * plan.size for times, plan in made), numbers
+        return known
 
     @cached_property
     def starting(self) -> Plan:

@@ -44,9 +44,9 @@ class LayoutError(ValueError):
     """The sizes do not go together; the message says which."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
-    """A process group. ranks: of the whole job, in the group's own order."""
+    """A process group, one object for each. ranks: of the whole job, in the group's own order."""
 
     name: str
     desc: str
@@ -55,6 +55,11 @@ class Group:
     @property
     def size(self) -> int:
         return len(self.ranks)
+
+    @cached_property
+    def text(self) -> str:
+        """The ranks as a list is printed: the recorder has them so, and JSON too."""
+        return str(list(self.ranks))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from simulator.evidence.scene import Muddle, Recording, Scene
 from simulator.evidence.stall import Kind, Stall, places
 from simulator.evidence.stand import Piece, Stand
 
-_RING = 64  # what is looked at of each rank; a job's own ring holds more of the same
+_RING = 48  # what is looked at of each rank; a job's own ring holds more of the same
 _KINDS = {
     "host": Kind.LOOP, "data": Kind.DATA, "locked": Kind.LOCK, "storage": Kind.STORAGE, "stopped": Kind.STOPPED, "gone": Kind.GONE,
     "device": Kind.DEVICE_IN, "device_before": Kind.DEVICE_BEFORE, "network": Kind.NETWORK,

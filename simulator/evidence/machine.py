@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from simulator.chance import stream
 from simulator.evidence.acts import Op
 from simulator.evidence.course import Course
@@ -75,7 +77,7 @@ def about(course: Course, rank: int, *, step: int, stepped_at: float) -> dict[st
         group.name: {
             "local_id": str(n),
             "desc": group.desc,
-            "ranks": group.ranks,
+            "ranks": msgspec.Raw(group.text.encode()),
             "backend": course.scene.recording.backend.value,
         }
         for n, group in enumerate(course.layout.own[rank])

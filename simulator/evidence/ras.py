@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -54,7 +53,6 @@ def launched(course: Course, rank: int) -> dict[str, dict[str, int]]:
     return found
 
 
-@lru_cache(maxsize=4096)
 def _counts(plan: Plan, entered: int | None) -> Counter[tuple[str, str]]:
     kept = plan.row if entered is None else plan.row[plan.act < entered]
     numbers = np.bincount(kept, minlength=len(plan.rows)).tolist()

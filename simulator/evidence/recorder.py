@@ -1,6 +1,7 @@
 """Flight recorder dumps of a rank, as PyTorch 2.x writes them: pickle or JSON, NCCL or gloo."""
 
 import json
+import pickle
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,17 @@ from simulator.evidence.records import Row
 from simulator.evidence.ring import DONE, STARTED, STATES, Ring, ring
 from simulator.evidence.scene import Backend
 
+_FEW = 96  # up to so many records the general pickler is the faster one
+_TIMES = ("time_discovered_started_ns", "time_discovered_completed_ns")
+
 
 def pickle_dump(course: Course, rank: int) -> bytes:
-    """A dump as torch's own pickler writes it."""
+    """A dump as torch's own pickler writes it; where there are few records, as Python's does, which reads the same."""
     held, writer = ring(course, rank), Writer()
     version = course.scene.version(rank)
     head = _head(course, rank, held, version)
+    if len(held.row) <= _FEW:
+        return pickle.dumps({**head, "entries": _entries(course, rank, held, version)}, protocol=2)
     parts = [b"\x80\x02}("]
     for name, value in head.items():
         parts += [bytes(writer.form(name).data), bytes(writer.form(value).data)]
@@ -50,30 +56,29 @@ def json_dump(course: Course, rank: int) -> bytes:
     version = course.scene.version(rank)
     head = _head(course, rank, held, version)
     head["pg_status"] = {g: {name: str(n) for name, n in row.items()} for g, row in head["pg_status"].items()}
-    columns = {name: column.tolist() for name, column in held.columns.items()}
-    patterns = {
-        (row, state): {
-            k: 0 if v is None else v
-            for k, v in _entry(course, rank, held.rows[row], state, version).items()
-            if k != "frames"
-        }
-        for row, state in set(zip(held.row.tolist(), held.state.tolist(), strict=True))
-    }
-    entries = [
-        {
-            name: columns[value.column][n] if isinstance(value, Hole) else value
-            for name, value in patterns[row, state].items()
-        }
-        for n, (row, state) in enumerate(zip(held.row.tolist(), held.state.tolist(), strict=True))
-    ]
+    entries = _entries(course, rank, held, version)
+    for entry in entries:
+        entry.pop("frames", None)
+        entry.update({name: 0 for name in _TIMES if entry[name] is None})
     return json.dumps({**head, "entries": entries} if entries else head).encode()
+
+
+def _entries(course: Course, rank: int, held: Ring, version: str) -> list[dict[str, Any]]:
+    """The records as plain values."""
+    columns = {name: column.tolist() for name, column in held.columns.items()}
+    kinds = list(zip(held.row.tolist(), held.state.tolist(), strict=True))
+    patterns = {(row, state): _entry(course, rank, held.rows[row], state, version) for row, state in set(kinds)}
+    holes = {kind: [(n, h.column) for n, h in entry.items() if isinstance(h, Hole)] for kind, entry in patterns.items()}
+    return [
+        {**patterns[kind], **{name: columns[column][n] for name, column in holes[kind]}} for n, kind in enumerate(kinds)
+    ]
 
 
 def _head(course: Course, rank: int, held: Ring, version: str) -> dict[str, Any]:
     scene, own = course.scene, course.layout.own[rank]
     minor = int(version.split(".")[1])
     called = [(n, group) for n, group in enumerate(own) if group.desc in held.status]
-    config: dict[str, Any] = {g.name: {"name": g.name, "desc": g.desc, "ranks": str(list(g.ranks))} for _, g in called}
+    config: dict[str, Any] = {g.name: {"name": g.name, "desc": g.desc, "ranks": g.text} for _, g in called}
     if scene.recording.backend is Backend.GLOO:
         config = {"": {"name": "", "desc": "", "ranks": "[]"}}
     names = ("last_enqueued_collective", "last_started_collective", "last_completed_collective")

@@ -32,10 +32,11 @@ def ring(course: Course, rank: int) -> Ring:
     portions: list[dict[str, np.ndarray]] = []
     status = Status(recording.timing)
     rows: dict[Row, int] = {}
+    known: dict[Plan, np.ndarray] = {}
     room = recording.ring
     phase = int(stream(course.scene.seed, "poll", course.scene.node(rank), rank).integers(_POLL_NS))
-    for plan, base, numbers, step in _newest_first(course, rank):
-        portion = _portion(course, rank, plan, base, numbers, step=step, phase=phase)
+    for plan, step in _newest_first(course, rank):
+        portion = _portion(course, rank, plan, step=step, phase=phase)
         now = step == course.scene.step
         keep = portion["act"] < course.line(rank).entered if now else np.ones(plan.size, dtype=bool)
         status.take(plan, portion, keep)
@@ -43,44 +44,45 @@ def ring(course: Course, rank: int) -> Ring:
             keep = keep & ~plan.p2ps  # it records no transfers
         kept = np.flatnonzero(keep)[-room:] if room else np.zeros(0, dtype=int)
         room -= len(kept)
-        known = np.asarray([rows.setdefault(row, len(rows)) for row in plan.rows], dtype=np.int64)
-        portion["row"] = known[plan.row]
+        if plan not in known:
+            known[plan] = np.asarray([rows.setdefault(row, len(rows)) for row in plan.rows], dtype=np.int64)[plan.row]
+        portion["row"] = known[plan]
         portions.append({name: column[kept] for name, column in portion.items()})
         if not room and step < course.scene.step:
             break
-    status.rest(numbers)
+    status.rest(course.before(course.stages[rank], step)[1])
     joined = {name: np.concatenate([portion[name] for portion in reversed(portions)]) for name in portions[0]}
     found = Ring(list(rows), joined.pop("row"), joined.pop("state"), joined, status.told())
     return _only_active(found) if recording.only_active and recording.backend is Backend.NCCL else found
 
 
-def _newest_first(course: Course, rank: int) -> Iterator[tuple[Plan, int, dict[str, np.ndarray], int]]:
-    """The plan of each step with how many records, and which numbers of each group, went before it; -1 is the start."""
+def _newest_first(course: Course, rank: int) -> Iterator[tuple[Plan, int]]:
+    """The plan of each step, and which it is; -1 is the start."""
     stage, step = course.stages[rank], course.scene.step
-    plain, saving = course.plan(stage, saving=False), course.plan(stage, saving=True)
-    saves = sum(course.saves(s) for s in range(step))
-
-    def before(whole: int, saved: int) -> tuple[int, dict[str, np.ndarray]]:
-        numbers: dict[str, np.ndarray] = {}
-        for times, plan in ((1, course.starting), (whole - saved, plain), (saved, saving)):
-            for desc, totals in plan.totals.items():
-                numbers[desc] = numbers.get(desc, np.zeros(3, dtype=np.int64)) + times * np.asarray(totals)
-        return course.starting.size + (whole - saved) * plain.size + saved * saving.size, numbers
-
-    yield course.plan_now(rank), *before(step, saves), step
+    yield course.plan_now(rank), step
     for past in range(step - 1, -1, -1):
-        saves -= course.saves(past)
-        yield saving if course.saves(past) else plain, *before(past, saves), past
-    yield course.starting, 0, {}, -1
+        yield course.plan(stage, saving=course.saves(past)), past
+    yield course.starting, -1
 
 
-def _portion(
-    course: Course, rank: int, plan: Plan, base: int, numbers: dict[str, np.ndarray], *, step: int, phase: int
-) -> dict[str, np.ndarray]:
+def _numbers(course: Course, stage: int, plan: Plan, step: int) -> dict[str, np.ndarray]:
+    """The numbers that a step's records have: the same on all ranks of a stage that run the same program."""
+    known = course.numbered.get((stage, step))
+    if known is not None and len(known["op"]) == plan.size and step < course.scene.step:
+        return known
+    base, before = course.before(stage, step)
+    none = np.zeros(3, dtype=np.int64)
+    offsets = np.asarray([before.get(desc, none) for desc in plan.groups], dtype=np.int64).reshape(-1, 3)[plan.group]
+    numbers = {
+        "record_id": base + np.arange(plan.size), "collective": plan.collective + offsets[:, 0], "p2p": plan.p2p + offsets[:, 1],
+        "op": plan.op + offsets[:, 2],
+    }  # fmt: skip
+    return course.numbered.setdefault((stage, step), numbers) if step < course.scene.step else numbers
+
+
+def _portion(course: Course, rank: int, plan: Plan, *, step: int, phase: int) -> dict[str, np.ndarray]:
     """The columns of one step's records. phase: of the watchdog's looks, in ns"""
     scene = course.scene
-    none = np.zeros(3, dtype=np.int64)
-    offsets = np.asarray([numbers.get(desc, none) for desc in plan.groups], dtype=np.int64).reshape(-1, 3)[plan.group]
     now = step == scene.step
     if step < 0:
         launched, ended = np.arange(8) * 0.1 - 60.0, np.arange(8) * 0.1 - 59.95
@@ -99,10 +101,9 @@ def _portion(
     issued = ~np.isnan(np.asarray(course.line(rank).issued)[plan.act]) if now else done
     state = np.where(plan.bare, BARE, np.where(done, DONE, np.where(issued & scene.recording.timing, STARTED, PENDING)))
     return {
-        "record_id": base + np.arange(plan.size), "collective": plan.collective + offsets[:, 0], "p2p": plan.p2p + offsets[:, 1],
-        "op": plan.op + offsets[:, 2], "created": created, "completed": completed,
+        **_numbers(course, course.stages[rank], plan, step), "created": created, "completed": completed,
         "started": np.maximum(created, completed - _POLL_NS), "duration": (ended_ns - created) / 1e6, "state": state, "act": plan.act,
-        "group": plan.group, "row": plan.row,
+        "row": plan.row,
     }  # fmt: skip
 
 

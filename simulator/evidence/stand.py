@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
+import msgspec
+
 from simulator.evidence import machine, ras, recorder, stacks, watchdog
 from simulator.evidence.course import Course
 from simulator.evidence.scene import Scene
@@ -76,7 +78,7 @@ class Stand:
     def about(self, rank: int) -> bytes:
         """What the agent writes of a rank."""
         scene = self.scene
-        return json.dumps(machine.about(self.course, rank, step=scene.step - 1, stepped_at=scene.began_at)).encode()
+        return msgspec.json.encode(machine.about(self.course, rank, step=scene.step - 1, stepped_at=scene.began_at))
 
     def processes(self, node: int) -> bytes:
         """The agent's table of the processes of a node's ranks."""
