@@ -159,9 +159,9 @@ class Health(msgspec.Struct):
         return median(bump.recent) - bump.before < 0.5 * bump.worst
 
     def _close(self, bump: Bump) -> None:
-        """Learn what came last: the usual steps that ended it."""
+        """Learn what came last: the usual steps that ended a spike; hard batches that were none are usual."""
         self.bump = None
-        for value in bump.recent[-bump.calm or None :]:
+        for value in bump.recent[-bump.calm or None :] if bump.said else bump.recent:
             self.level.learn(value)
 
     def _limit(self, level: float, noise: float) -> float:

@@ -10,6 +10,7 @@ SHORT, LONG = 15, 64
 LEAST = 10
 _SD_OF_STEP = 1.0 / (0.6745 * math.sqrt(2.0))  # median |difference of neighbours| of normal noise -> standard deviation
 _SD_OF_MAD = 1.4826
+_TAIL, _SD_OF_TAIL = 0.95, 1.0 / (1.96 * math.sqrt(2.0))  # the same of the largest twentieth of them
 
 
 def median(values: Sequence[float]) -> float:
@@ -47,8 +48,10 @@ class Level(msgspec.Struct):
         Differences of neighbours know no trend; the spread of the last `SHORT` knows noise that hangs together.
         """
         values = self.values
-        steps = [abs(a - b) for a, b in pairwise(values)]
+        steps = sorted([abs(a - b) for a, b in pairwise(values)])
         middle = self.middle()
         spread = median([abs(value - middle) for value in values[-SHORT:]]) * _SD_OF_MAD
         few = 1.5 if len(values) < LONG // 2 else 1.0  # from few values it is known less well
-        return few * max(median(steps) * _SD_OF_STEP, spread)
+        # the middle half of heavy tails says nothing of how far they reach
+        tail = steps[int(_TAIL * len(steps))] * _SD_OF_TAIL if len(steps) >= LONG // 2 else 0.0
+        return few * max(steps[len(steps) // 2] * _SD_OF_STEP, spread, tail)

@@ -59,7 +59,7 @@ class Pace(msgspec.Struct):
         self.recent.append((step, line, seconds))
         if len(self.recent) > STAYS:
             _, _, left = self.recent.pop(0)
-            if not self.usual.known or left < LONG_STEP * self._reference():
+            if not self.usual.known or left < LONG_STEP * self._reference() or self._are_usual():
                 self.usual.learn(left)
                 self.reference = 0.0
         if not self.usual.known:
@@ -77,6 +77,11 @@ class Pace(msgspec.Struct):
         if not self.reference:
             self.reference = median(self.usual.values)
         return self.reference
+
+    def _are_usual(self) -> bool:
+        """Whether long steps come now and then all the time: sequences of any length do that."""
+        limit = LONG_STEP * self._reference()
+        return 3 <= sum(seconds >= limit for _, _, seconds in self.recent) <= STAYS // 2
 
     def _noise(self) -> float:
         return max(self.usual.noise(), 0.002 * self._reference())

@@ -145,3 +145,11 @@ def test_steps_without_numbers(rows: list[Seen], said: list[tuple[str, str, int 
     health = Health()
     last = {(e.kind, e.signal): e.recovered_at for row in rows for e in health.take(row)}
     assert [(*key, healed) for key, healed in last.items()] == said
+
+
+@pytest.mark.parametrize(("spread", "most"), [(0.3, 0), (0.6, 6)])
+def test_losses_of_small_batches_are_left_alone(spread: float, most: int) -> None:
+    """Ten runs of 2,000 steps of a loss whose noise has heavy tails; most: bumps beyond all measure that chance makes."""
+    runs = [judged(1.2 * np.exp(chance(seed).normal(0.0, spread, 2000))) for seed in range(10)]
+    assert sum(len(said) for said in runs) <= most
+    assert all(one.recovered_at is not None for said in runs for one in said)

@@ -58,3 +58,7 @@ def test_a_slow_creep_is_no_shift() -> None:
 @pytest.mark.parametrize("first", range(0, 200, 50))
 def test_fifty_healthy_runs_are_left_alone(first: int) -> None:
     assert {seed: said for seed in range(first, first + 50) if (said := paced(paces(seed)))} == {}
+
+
+def test_sequences_of_any_length_make_no_pause() -> None:
+    assert [said for seed in range(10) if (said := paced(np.exp(chance(seed).normal(0.0, 0.15, 1500))))] == []
