@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from simulator.chance import stream
-from simulator.evidence.acts import Act, Op
+from simulator.evidence.acts import Act
 from simulator.evidence.execution import Execution, Line, paces
 from simulator.evidence.program import programs, startup
 from simulator.evidence.records import Plan
@@ -171,21 +171,3 @@ class Course:
         for at in np.flatnonzero(np.isnan(launched)):
             launched[at] = launched[at - 1] + 0.0002 if at else 0.0
         return np.maximum.accumulate(launched), ended
-
-    def talked(self, rank: int, group: str) -> bool:
-        """Whether a rank has ever called an operation of a group: before that no communicator of it is made."""
-        stage = self.stages[rank]
-        acts = self.line(rank).acts[: self.line(rank).entered]
-        if self.scene.step > 0 and any(act.group == group for act in self.plain[stage]):
-            return True
-        saved = self.scene.step >= self.scene.save_every
-        first = any(act.group == group for act in startup())
-        return (
-            first
-            or any(a.group == group for a in acts)
-            or (saved and any(a.group == group for a in self.saving[stage]))
-        )
-
-
-def is_host(act: Act) -> bool:
-    return act.op in (Op.LOAD, Op.SAVE, Op.SYNCHRONIZE)

@@ -35,9 +35,9 @@ class Stand:
         """The same as JSON."""
         return recorder.json_dump(self.course, rank) if self.answers(rank) else b""
 
-    def stack(self, rank: int) -> bytes:
-        """A rank's stacks as py-spy's JSON, taken without stopping the process; empty where there is no process."""
-        return stacks.as_json(self.course, rank)
+    def stack(self, rank: int, *, attached: bool = False) -> bytes:
+        """A rank's stacks as py-spy's JSON, empty where there is no process. attached: taken by stopping it, which not every one lets"""
+        return stacks.as_json(self.course, rank) if not attached or machine.can_be_attached(self.course, rank) else b""
 
     def stack_text(self, rank: int) -> bytes:
         """The same as text."""

@@ -60,6 +60,20 @@ def test_a_file_system_that_does_not_answer_keeps_one_rank_in_the_kernel() -> No
     assert stand.process(RANK).wait_channel
 
 
+@pytest.mark.parametrize(
+    ("kind", "lets"),
+    [
+        pytest.param(Kind.LOOP, True, id="a process that runs"),
+        pytest.param(Kind.STOPPED, False, id="not one that is stopped already"),
+        pytest.param(Kind.STORAGE, False, id="nor one in the kernel for good"),
+    ],
+)
+def test_which_processes_let_themselves_be_stopped_to_be_looked_at(kind: Kind, lets: bool) -> None:
+    stand = stand_of(kind, saves=kind is Kind.STORAGE)
+    assert stand.stack(RANK)
+    assert bool(stand.stack(RANK, attached=True)) == lets
+
+
 def test_json_and_text_show_the_same_frames() -> None:
     stand = stand_of(Kind.LOOP)
     for rank in (0, RANK, 9):
