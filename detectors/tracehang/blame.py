@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from detectors.tracehang import words
 from detectors.tracehang.case import Case
 from detectors.tracehang.roles import strayed
-from detectors.tracehang.waits import Edge, Graph, Why
+from detectors.tracehang.waits import UNKNOWN, Edge, Graph, Why
 from holdfast.faults import HangCause
 
 _SYNCHRONOUS = {Why.HOST_NO_RECV: HangCause.MISSING_RECV, Why.HOST_NO_SEND: HangCause.MISSING_SEND}
-_MISSING = {Why.NO_RECV: HangCause.MISSING_RECV, Why.NO_SEND: HangCause.MISSING_SEND} | _SYNCHRONOUS
+MISSING = {Why.NO_RECV: HangCause.MISSING_RECV, Why.NO_SEND: HangCause.MISSING_SEND} | _SYNCHRONOUS
 MISSED = {True: HangCause.MISSING_SEND, False: HangCause.MISSING_RECV}
-_SEES_STACK, _SEES_DUMP, _SEES_NOTHING = 0.95, 0.85, 0.6
+_SEES_STACK, _SEES_DUMP, _SEES_NOTHING, _STANDS = 0.95, 0.85, 0.6, 0.5
 
 
 @dataclass(kw_only=False)
@@ -41,8 +41,10 @@ def _blame(case: Case, graph: Graph, rank: int) -> Iterator[Blame]:
         return
     cause, extra = _cause(case, rank, edges)
     edge = _telling(edges)
-    sure = _SEES_NOTHING if cause is HangCause.NO_DUMP else _SEES_STACK if case.busy(rank) else _SEES_DUMP
-    if cause is not HangCause.NO_DUMP and (all(e.why is Why.NOT_THERE for e in edges) or cause is HangCause.DEVICE_STUCK):
+    sure = _SEES_STACK if case.busy(rank) else _SEES_DUMP
+    if cause is HangCause.NO_DUMP:
+        sure = _STANDS if case.stands(rank) else _SEES_NOTHING
+    elif all(e.why is Why.NOT_THERE for e in edges) or cause is HangCause.DEVICE_STUCK:
         sure = 0.75  # by stacks alone: no number says what it has missed
     lines = [words.missed(case, edge), *extra, *words.stack_lines(case, rank), *words.silence(case, rank)]
     yield Blame(rank, cause, sure, lines, edge.group, edge.seq, edge.op)
@@ -51,29 +53,32 @@ def _blame(case: Case, graph: Graph, rank: int) -> Iterator[Blame]:
 def _cause(case: Case, rank: int, edges: Sequence[Edge]) -> tuple[HangCause, list[str]]:
     """Why a rank is waited for that is in no operation itself, and what shows it beside that."""
     whys = {edge.why for edge in edges}
-    transfers = [edge for edge in edges if edge.why in _MISSING]
+    transfers = [edge for edge in edges if edge.why in MISSING]
+    said_so = next((edge for edge in transfers if edge.why in _SYNCHRONOUS), None)
+    if said_so is not None:
+        # a host that blocks in a transfer shows what comes next for its peer, whatever else is waited for behind it
+        return MISSING[said_so.why], []
     if case.busy(rank):
         return HangCause.HOST_STUCK, []
     if transfers:
         gone = strayed(case, rank)
         if gone is not None:
-            return MISSED[gone.missing[0][0]] if gone.missing else _MISSING[transfers[0].why], [words.strayed(case, gone)]
-        said_so = next((edge for edge in transfers if edge.why in (Why.HOST_NO_RECV, Why.HOST_NO_SEND)), None)
-        if said_so is not None or not any(_has_before(case, rank, edge) for edge in transfers):
-            return _MISSING[(said_so or transfers[0]).why], []
+            return MISSING[transfers[0].why], [words.strayed(case, gone)]
+        if whys <= set(MISSING) and not any(_has_before(case, rank, edge) for edge in transfers):
+            return MISSING[transfers[0].why], []
     if case.stands(rank) and whys <= {Why.NOT_ENQUEUED, Why.NO_RECV, Why.NO_SEND}:
         return HangCause.DEVICE_STUCK, ["its host waits for its own device, with no operation of it under way"]
-    if whys == {Why.ABSENT} and rank not in case.recordings and not _lives(case, rank):
+    if whys <= set(UNKNOWN) and rank not in case.recordings and (Why.UNSEEN in whys or not _lives(case, rank)):
         return HangCause.NO_DUMP, []
     return HangCause.HOST_STUCK, []
 
 
 def _has_before(case: Case, rank: int, edge: Edge) -> bool:
-    """Whether a rank has made such transfers before: it is late then, not without them."""
+    """Whether a rank may have made such transfers before: it is late then, not without them."""
     recording = case.recordings.get(rank)
-    return recording is not None and any(
-        sends is (edge.why is Why.NO_SEND) for _, sends, _ in recording.ring.transfers_of(edge.group)
-    )
+    if recording is None or recording.lost or not recording.entries:
+        return True
+    return any(sends is (edge.why is Why.NO_SEND) for _, sends, *_ in recording.ring.transfers_of(edge.group))
 
 
 def _lives(case: Case, rank: int) -> bool:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from detectors.tracehang import words
-from detectors.tracehang.absent import suspects
-from detectors.tracehang.blame import MISSED, Blame, host_blames
+from detectors.tracehang.absent import excuse
+from detectors.tracehang.blame import MISSED, MISSING, Blame, host_blames
 from detectors.tracehang.case import Case
 from detectors.tracehang.facts import Process
 from detectors.tracehang.mismatch import mismatches
@@ -45,6 +45,7 @@ class Finding:
 def judge(case: Case) -> Verdict:
     """Say who holds up the job, or that nobody does, or what is missing to say so."""
     graph = build(case)
+    excuse(case, graph)
     found = next(answer for rule in RULES if (answer := rule(case, graph)) is not None)
     return _verdict(case, graph, found)
 
@@ -105,9 +106,7 @@ def _absent(case: Case, graph: Graph) -> Finding | None:
 
 
 def _absent_blames(case: Case, graph: Graph) -> list[Blame]:
-    ends = _ends(graph)
-    needed = suspects(case, graph, ends)
-    return [b for b in host_blames(case, graph, list(needed)) if b.cause is HangCause.NO_DUMP]
+    return [b for b in host_blames(case, graph, _ends(graph)) if b.cause is HangCause.NO_DUMP]
 
 
 def _ends(graph: Graph) -> list[int]:
@@ -250,7 +249,8 @@ def _skipped(case: Case, graph: Graph, rank: int) -> tuple[HangCause, str]:
         return HangCause.HOST_STUCK, ""
     gone = strayed(case, rank) if case.transfers else None
     if gone is not None and gone.missing:
-        return MISSED[gone.missing[0][0]], words.strayed(case, gone)
+        waited = next((edge.why for edge in wanted if edge.why in MISSING), None)
+        return MISSING[waited] if waited else MISSED[gone.missing[0][0]], words.strayed(case, gone)
     here = case.pending(rank)
     if here is not None:
         usual = departed(list(recording.ring), here)

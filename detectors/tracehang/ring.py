@@ -13,6 +13,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from detectors.tracehang.batches import close_batches, end_bare, follow_stream
+
 # Of each group only the tail of what has completed matters to a hang; a wrapped ring holds no more of it anyway.
 TAIL = 512
 MOST_NAMES = 20_000
@@ -25,8 +27,8 @@ ALIKE = ("all_reduce", "allreduce", "broadcast", "all_gather", "allgather", "red
 _MOST_FRAMES = 3
 
 ROW = np.dtype([
-    ("order", "<i8"), ("created_ns", "<i8"), ("seq", "<i4"), ("batch", "<i4"), ("peer", "<i4"), ("group", "<i2"), ("name", "<i2"), ("shape", "<i2"),
-    ("sends", "?"), ("done", "?"), ("started", "?"),
+    ("order", "<i8"), ("created_ns", "<i8"), ("seq", "<i4"), ("batch", "<i4"), ("peer", "<i4"), ("group", "<i2"), ("name", "<i2"),
+    ("shape", "<i2"), ("sends", "?"), ("done", "?"), ("started", "?"),
 ])  # fmt: skip
 
 _P2P = re.compile(r"(send|recv) (\d{1,7})(?:->|<-)(\d{1,7})")
@@ -69,8 +71,10 @@ class Op(msgspec.Struct, frozen=True, gc=False):
 
 
 class Ring(msgspec.Struct, kw_only=True):
-    """rows: bytes of a table of `ROW`, in recorded order; shapes: types and sizes, of the newest operations that must be alike on all ranks and
-    of those that have not completed; frames: by row, of those that have not completed
+    """rows: bytes of a table of `ROW`, in recorded order
+
+    shapes: types and sizes, of the newest operations that must be alike on all ranks and of those that have not completed
+    frames: by row, of those that have not completed
     """
 
     rows: bytes = b""
@@ -90,8 +94,8 @@ class Ring(msgspec.Struct, kw_only=True):
         """One row as an operation."""
         order, created_ns, seq, batch, peer, group, name, shape, sends, done, started = self.table[row].item()
         return Op(
-            order=order, group=self.groups[group], seq=seq, name=self.names[name], done=done, peer=peer,
-            shape=self.shapes[shape] if shape >= 0 else "", sends=sends, started=started, batch=batch, created_ns=created_ns, frames=self.frames.get(row, ()),
+            order=order, group=self.groups[group], seq=seq, name=self.names[name], done=done, peer=peer, sends=sends, started=started,
+            batch=batch, created_ns=created_ns, shape=self.shapes[shape] if shape >= 0 else "", frames=self.frames.get(row, ()),
         )  # fmt: skip
 
     def __iter__(self) -> Iterator[Op]:
@@ -127,13 +131,13 @@ class Ring(msgspec.Struct, kw_only=True):
         table = self.table
         return {self.groups[n] for n in np.unique(table["group"][table["peer"] >= 0]).tolist()}
 
-    def transfers_of(self, group: str) -> list[tuple[int, bool, int]]:
-        """All p2p operations of a group: number, whether it sends, peer."""
+    def transfers_of(self, group: str) -> list[tuple[int, bool, int, int]]:
+        """All p2p operations of a group: number, whether it sends, peer, order."""
         if group not in self.groups:
             return []
         table = self.table
         rows = table[(table["group"] == self.groups.index(group)) & (table["peer"] >= 0)]
-        return list(zip(rows["seq"].tolist(), rows["sends"].tolist(), rows["peer"].tolist(), strict=True))
+        return list(zip(*(rows[name].tolist() for name in ("seq", "sends", "peer", "order")), strict=True))
 
     def transfers(self, group: str, peer: int, *, sends: bool) -> list[Op]:
         """The p2p operations with one peer in one direction that have not completed."""
@@ -171,9 +175,11 @@ def read_ring(entries: Entries) -> tuple[Ring, int, int, dict[str, tuple[str, st
     keep = np.ones(len(table), dtype=bool)
     if closes.any():
         transfers = columns.facts("is_p2p")
-        keep = _close_batches(table, done, closes[name], group, collective, transfer) & ~(closes[name] & transfers)
+        keep = close_batches(table, done, closes[name], group, collective, transfer) & ~(closes[name] & transfers)
+    if any(p2p):
+        end_bare(table, done, closes[name])
     table["done"] = done
-    _follow_stream(table, gloo)
+    follow_stream(table, gloo)
     keep &= _tail(table)
     columns.note_times(table)
     described = {one: columns.described(int(np.argmax(group == n))) for n, one in enumerate(groups)}
@@ -284,43 +290,6 @@ def _numbered(column: list[str], most: int) -> tuple[tuple[str, ...], np.ndarray
     if len(known) > most:
         raise ValueError(f"over {most} different names")
     return tuple(known), numbers
-
-
-def _close_batches(
-    table: np.ndarray, done: np.ndarray, closes: np.ndarray, group: np.ndarray, collective: np.ndarray, transfer: np.ndarray
-) -> np.ndarray:
-    """Give the parts of coalesced launches the state of the record that closes them: they have none of their own.
-
-    A part and its close carry the same two numbers. Returns which rows are operations: a close is one only where no part of it
-    is in the ring and it is a collective.
-    """
-    closed = {(group[n], collective[n], transfer[n]): n for n in np.flatnonzero(closes).tolist()}
-    open_parts = np.flatnonzero(~done & ~closes)
-    with_parts = set()
-    for n in open_parts.tolist():
-        close = closed.get((group[n], collective[n], transfer[n]), -1)
-        if close > n:
-            with_parts.add(close)
-            done[n] = done[close]
-            table["batch"][n] = min(int(table["order"][close]), _NUMBER_MOST)
-    alone = [n not in with_parts and not _has_part(n, group, collective, transfer) for n in np.flatnonzero(closes).tolist()]
-    keep = ~closes
-    keep[np.flatnonzero(closes)[np.array(alone, dtype=bool)]] = True
-    return keep
-
-
-def _has_part(close: int, *numbers: np.ndarray) -> bool:
-    """Whether the record before a close is a part of it."""
-    return close > 0 and all(column[close] == column[close - 1] for column in numbers)
-
-
-def _follow_stream(table: np.ndarray, gloo: np.ndarray) -> None:
-    """What a later collective of the same group has overtaken is done: NCCL runs a communicator's collectives in order."""
-    ordered = (table["peer"] < 0) & ~gloo
-    finished = ordered & table["done"]
-    top = np.full(int(table["group"].max()) + 1, -1, dtype=np.int64)
-    np.maximum.at(top, table["group"][finished], table["seq"][finished])
-    table["done"] |= ordered & (table["seq"] <= top[table["group"]])
 
 
 def _tail(table: np.ndarray) -> np.ndarray:

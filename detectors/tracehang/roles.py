@@ -56,20 +56,39 @@ def strayed(case: Case, rank: int) -> Strayed | None:
         others = (r for r in case.recordings if r != rank and case.part(r) == case.part(rank))
         owned = ((other, own) for other in others if (own := case.own_of_kind(other, group)) is not None)
         like = [theirs for other, own in islice(owned, _MOST_LIKE) if (theirs := _transfers(case, other, own))]
-        for seq in sorted(mine):
-            calls = Counter(frozenset(theirs[seq]) for theirs in like if seq in theirs)
+        for seq in [*sorted(mine), max(mine, default=0) + 1]:
+            calls = Counter(theirs[seq] for theirs in like if seq in theirs)
             if not calls:
                 continue
             usual, count = calls.most_common(1)[0]
-            if 2 * count > calls.total() and usual != mine[seq]:
-                return Strayed(group=group, seq=seq, missing=tuple(sorted(usual - mine[seq])), like=count)
+            here = mine.get(seq, frozenset())
+            if 2 * count > calls.total() and usual != here and (seq in mine or _is_past(case, rank, group, seq)):
+                return Strayed(group=group, seq=seq, missing=tuple(sorted(usual - here)), like=count)
     return None
 
 
-def _transfers(case: Case, rank: int, group: str) -> dict[int, set[Transfer]]:
+def _is_past(case: Case, rank: int, group: str, seq: int) -> bool:
+    """Whether a rank has called what its like call only after their transfer of that number, which it has not."""
+    recording = case.recordings[rank]
+    last = next((op for op in reversed(list(recording.ring)) if not op.p2p), None)
+    if last is None:
+        return False
+    said: list[bool] = []
+    for other in case.recordings:
+        if other == rank or case.part(other) != case.part(rank) or len(said) >= _MOST_LIKE:
+            continue
+        own, of_last = case.own_of_kind(other, group), case.own_of_kind(other, last.group)
+        at = next((order for n, _, _, order in case.recordings[other].ring.transfers_of(own or "") if n == seq), None)
+        same = case.find(other, of_last, last.seq) if of_last else None
+        if at is not None and same is not None:
+            said.append(same.order > at)
+    return 2 * sum(said) > len(said)
+
+
+def _transfers(case: Case, rank: int, group: str) -> dict[int, frozenset[Transfer]]:
     """A rank's transfers in a group by their number: those of one launch share it."""
     recording = case.recordings.get(rank)
-    found: dict[int, set[Transfer]] = {}
-    for seq, sends, peer in recording.ring.transfers_of(group) if recording else ():
-        found.setdefault(seq, set()).add((sends, peer))
+    found: dict[int, frozenset[Transfer]] = {}
+    for seq, sends, peer, _ in recording.ring.transfers_of(group) if recording else ():
+        found[seq] = found.get(seq, frozenset()) | {(sends, peer)}
     return found

@@ -179,11 +179,22 @@ def _of_process(threads: list[tuple[str, tuple[Frame, ...]]]) -> Stack:
 def judge(frames: tuple[Frame, ...], thread: str = "") -> Stack:
     """Say what one thread is doing."""
     phase = next((what for what, name in _PHASE_NAMES if any(name.search(f.name) for f in frames)), None)
-    doing = _first(_ROWS, frames)
+    doing = _first(_ROWS, frames[: _reach(frames)])
     if doing is None:
         # the innermost frames say what a thread of the host's own is held up by
         doing = _first(_OWN, frames[:6]) or Doing.OTHER
     return Stack(doing=doing, frames=frames[:32], thread=thread, phase=phase.value if phase else "")
+
+
+_LIBRARY = re.compile(r"(site|dist)-packages|/lib/python|^<|(^|/)torch/|^[\w.]+$(?<!\.py)", re.IGNORECASE)
+
+
+def _reach(frames: tuple[Frame, ...]) -> int:
+    """How many of the innermost frames may say that a thread is in a communication: up to the first of the program's own code.
+
+    What has called back into the program from a wrapper of a collective is at work and no more in it.
+    """
+    return next((n + 1 for n, frame in enumerate(frames) if not _LIBRARY.search(frame.file)), len(frames))
 
 
 def _first(rows: tuple[tuple[Doing, re.Pattern[str], re.Pattern[str]], ...], frames: tuple[Frame, ...]) -> Doing | None:

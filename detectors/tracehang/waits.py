@@ -35,7 +35,12 @@ class Why(StrEnum):
     HOST_NO_RECV = "host_no_recv"  # the same, seen in the stack of a host that blocks there
     HOST_NO_SEND = "host_no_send"
     ABSENT = "absent"  # nothing is known of the other
+    UNSEEN = "unseen"  # it has no dump, but its host is seen to stand in something
     NOT_THERE = "not_there"  # by stacks alone: this one waits in a communication, the other is in none
+
+
+# What is missed of ranks without a dump; a known reason makes these needless.
+UNKNOWN = (Why.ABSENT, Why.UNSEEN)
 
 
 class Edge(msgspec.Struct, frozen=True):
@@ -76,9 +81,11 @@ class Graph:
 
     pairs: edges by waiter, of transfers and stacks; fronts: by group and number; waits: rank -> the fronts that it waits in
     ahead: ranks that have a synchronising operation pending which a peer has completed
+    excused: ranks of whom nothing is known and that explain nothing -> the fronts in which they may stand
     """
 
     def __init__(self) -> None:
+        self.excused: dict[int, list[tuple[str, int]]] = {}
         self.pairs: dict[int, list[Edge]] = {}
         self.fronts: dict[tuple[str, int], Front] = {}
         self.waits: dict[int, list[Front]] = {}
@@ -123,9 +130,13 @@ class Graph:
     def nexts(self, node: "Node") -> list["Node"]:
         """Where the walk goes from a rank or from a front."""
         if isinstance(node, int):
-            return [*sorted({edge.other for edge in self.pairs.get(node, ())}), *((f.group, f.seq) for f in self.waits.get(node, ()))]
+            if node in self.excused:
+                return list(self.excused[node])
+            others = {edge.other for edge in self.pairs.get(node, ())}
+            return [*sorted(others), *((front.group, front.seq) for front in self.waits.get(node, ()))]
         front = self.fronts[node]
-        return [o for why, others in front.waited.items() if why is not Why.ABSENT or not front.explained for o in others]
+        known = [o for why, others in front.waited.items() if why not in UNKNOWN for o in others]
+        return known or [o for why in UNKNOWN for o in front.waited.get(why, ())]  # type: ignore[return-value]
 
 
 Node = int | tuple[str, int]
@@ -194,7 +205,7 @@ def sinks(graph: Graph, starts: Iterable[int]) -> list[int]:
         seen.add(node)
         nexts = graph.nexts(node)
         line.extend(nexts)
-        if not nexts and isinstance(node, int):
+        if not nexts and isinstance(node, int) and node not in graph.excused:
             found.add(node)
     return sorted(found)
 
@@ -230,13 +241,26 @@ def cycles(graph: Graph) -> list[list[int]]:
                     low[work[-1][0]] = min(low[work[-1][0]], low[node])
                 if low[node] == index[node]:
                     found.append(_component(stack, on_stack, node))
-    rings = (sorted(n for n in one if isinstance(n, int)) for one in found if len(one) > 1 and _closed(graph, one))
+    blank = _blank(graph)
+    rings = (sorted(n for n in one if isinstance(n, int)) for one in found if len(one) > 1 and _closed(graph, one, blank))
     return [ring for ring in rings if len(ring) > 1]
 
 
-def _closed(graph: Graph, component: Sequence[Node]) -> bool:
-    inside = set(component)
+def _closed(graph: Graph, component: Sequence[Node], blank: set[Node]) -> bool:
+    inside = blank.union(component)
     return all(other in inside for node in component for other in graph.nexts(node))
+
+
+def _blank(graph: Graph) -> set[Node]:
+    """Ranks and fronts that lead to excused ranks alone: they explain nothing and are no way out of a ring."""
+    nodes: list[Node] = [*graph.waiters, *graph.fronts]
+    blank: set[Node] = {rank for rank, fronts in graph.excused.items() if not fronts}
+    grown = bool(blank)
+    while grown:
+        new = {n for n in nodes if n not in blank and (nexts := graph.nexts(n)) and all(o in blank for o in nexts)}
+        blank |= new
+        grown = bool(new)
+    return blank
 
 
 def _component(stack: list[Node], on_stack: set[Node], root: Node) -> list[Node]:
@@ -254,12 +278,11 @@ def _front(case: Case, graph: Graph, op: Op) -> Front:
     front = graph.fronts.get((op.group, op.seq))
     if front is not None:
         return front
-    front = Front(op.group, op.seq, op.name, {Why.ABSENT: [], Why.NOT_ENQUEUED: [], Why.BEHIND: []})
+    front = Front(op.group, op.seq, op.name, {why: [] for why in (Why.ABSENT, Why.NOT_ENQUEUED, Why.BEHIND, Why.UNSEEN)})
     for member in case.members.get(op.group, ()):
         reached = case.enqueued(member, op.group)
         if reached is None:
-            if not case.stands(member):
-                front.waited[Why.ABSENT].append(member)
+            front.waited[Why.UNSEEN if case.stands(member) else Why.ABSENT].append(member)
         elif reached < op.seq:
             front.waited[Why.NOT_ENQUEUED].append(member)
         elif case.is_done(member, op.group, op.seq):
@@ -279,8 +302,7 @@ def _p2p_edges(case: Case, rank: int, op: Op) -> Iterator[Edge]:
     other, mine = members[op.peer], members.index(rank)
     recording = case.recordings.get(other)
     if recording is None:
-        if not case.stands(other):
-            yield Edge(rank, other, Why.ABSENT, op.group, op.seq, op.name)
+        yield Edge(rank, other, Why.UNSEEN if case.stands(other) else Why.ABSENT, op.group, op.seq, op.name)
         return
     waiting = recording.ring.transfers(op.group, mine, sends=not op.sends)
     if not waiting:

@@ -44,6 +44,7 @@ _MISSES = {
     Why.HOST_NO_RECV: "and it does not receive",
     Why.HOST_NO_SEND: "and it does not send",
     Why.ABSENT: "and nothing is known of it",
+    Why.UNSEEN: "which has left no dump to say whether it has entered it",
     Why.NOT_THERE: "and it is in no communication",
     Why.BEHIND: "which it has entered but stands before, in an earlier operation",
 }
