@@ -11,6 +11,8 @@ from simulator.arrivals import Arrival, Rates, at_rates, each_once, so_many
 from simulator.chance import stream
 from simulator.cluster import Cluster, Writing
 from simulator.fabric import Fabric
+from simulator.inference.spec import ServiceSpec, SpecError, check
+from simulator.inference.trace import TraceError
 from simulator.nodes import DEVICES
 from simulator.physics.layout import Layout
 from simulator.physics.plan import Plan
@@ -67,11 +69,12 @@ class JobRow(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class ServiceRow(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """An inference service."""
+    """An inference service. spec: what it is made of, engine, load and all; without one the default of `serving.Service`"""
 
     name: str
     model: str
     nodes: Count = 1
+    spec: ServiceSpec | None = None
 
 
 class FaultRow(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -145,6 +148,12 @@ def _check(scenario: Scenario, path: str) -> None:
             raise ScenarioError(f"{path}: job {row.name!r}: {row.nodes * DEVICES} ranks are no multiple of tp x pp = {row.tp * row.pp}")
         if row.stages and len(row.stages) != row.pp:
             raise ScenarioError(f"{path}: job {row.name!r}: {len(row.stages)} stages are told of {row.pp}")
+    for service in scenario.service:
+        if service.spec is not None:
+            try:
+                check(service.spec, service.nodes)
+            except (SpecError, TraceError) as error:
+                raise ScenarioError(f"{path}: service {service.name!r}: {error}") from error
     for kind in (*(fault.kind for fault in scenario.fault), *scenario.kinds):
         if kind not in known:
             raise ScenarioError(f"{path}: fault {kind!r}: known are {', '.join(sorted(known))}")
@@ -162,7 +171,7 @@ def make(scenario: Scenario) -> World:
     )
     world = World(cluster, repairs=scenario.repair)
     for row in scenario.service:
-        world.add_service(row.name, row.model, nodes=row.nodes)
+        world.add_service(row.name, row.model, nodes=row.nodes, spec=row.spec)
     for job in scenario.job:
         made = _planned(job, scenario.fabric) if job.model else None
         if made is not None:

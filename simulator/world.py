@@ -15,6 +15,7 @@ from simulator.chance import stream
 from simulator.cluster import Cluster
 from simulator.evidence.job import JobStand
 from simulator.gang import Gang, pick
+from simulator.inference.spec import ServiceSpec
 from simulator.nodes import Node
 from simulator.physics.plan import Plan
 from simulator.serving import Service
@@ -79,9 +80,9 @@ class World:
         self.gang.submit(job.shape.nodes, place, priority=job.priority, avoid=avoid)
         self.gang.serve(self._free)
 
-    def add_service(self, name: str, model: str, *, nodes: int) -> Service:
-        """An inference service on the first free nodes."""
-        service = Service(name, model, self.cluster)
+    def add_service(self, name: str, model: str, *, nodes: int, spec: ServiceSpec | None = None) -> Service:
+        """An inference service on the first free nodes. spec: what it is made of, None the default of `Service`"""
+        service = Service(name, model, self.cluster, spec=spec)
         service.place(self.free(nodes))
         self.services[name] = service
         return service

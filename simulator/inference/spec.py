@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from simulator.inference.arrivals import Load, requests
+from simulator.inference.arrivals import Load, means, requests
 from simulator.inference.cost import Cost, instance, served
 from simulator.inference.deployment import Client, Deployment
 from simulator.inference.engine import Engine
@@ -99,8 +99,11 @@ def deployment(spec: ServiceSpec, names: list[str], *, seed: int, name: str, beg
 
 
 def check(spec: ServiceSpec, instances: int) -> None:
-    """raises SpecError: so many instances cannot be such a service."""
+    """raises SpecError: so many instances cannot be such a service; TraceError: the load's trace cannot be read."""
     if spec.prefill >= instances:
         raise SpecError(f"{spec.prefill} prefill instances of {instances} leave none to decode")
     if spec.mode == "expected" and (spec.load.kind == "closed" or spec.load.most_in_flight):
         raise SpecError('a limit on requests under way needs mode = "events"')
+    for place in range(instances):
+        spec.cost(spec.role(place))
+    means(spec.load)
