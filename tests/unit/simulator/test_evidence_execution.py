@@ -123,3 +123,13 @@ def test_hosts_run_ahead_of_their_devices_only_so_far() -> None:
     course = stand_of(Kind.LOOP).course
     assert all(line.entered - line.at <= course.scene.depth for line in course.run.lines)
     assert any(line.entered - line.at > 1 for line in course.run.lines)
+
+
+def test_a_further_replica_changes_no_other_ranks_chance() -> None:
+    few, many = (Stand(Scene(layout=Layout(dp=dp, tp=4), model=MODEL, seed=9, skew_s=1.0)) for dp in (2, 5))
+    for rank in range(few.scene.layout.world):
+        one, other = few.course.line(rank), many.course.line(rank)
+        first = next(n for n, act in enumerate(one.acts) if act.talks and act.group != TENSOR)
+        assert one.issued[:first] == other.issued[:first]
+        assert few.scene.skew(rank) == many.scene.skew(rank)
+        assert few.device_load(rank) == many.device_load(rank)
