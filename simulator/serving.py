@@ -48,8 +48,9 @@ class Fault(Generic[Value]):
 class Engine:
     """One instance. core: the model of it, step by step or in closed form.
 
-    stalled: requests run and no token comes; slow: times as long per step; leaked_blocks: KV blocks lost (exhaustion, then preemption
-    storms); link: share of the fabric left for KV transfers (events only); dead: the process is gone and its page with it
+    stalled: requests run, no token comes and the page stands still; slow: times as long per step; leaked_blocks: KV blocks lost
+    (exhaustion, then preemption storms); link: share of the fabric left for KV transfers (events only); dead: the process is gone and
+    its page with it
     """
 
     name: str

@@ -60,6 +60,7 @@ class Engine:
         self.link_free_at = 0.0
         self.meter = self._fresh(0.0)
         self.plan: Plan | None = None
+        self._shown = self._gauges()
         self._stalled_at, self._decoded_at, self._tokens_per_s = -1.0, 0.0, 0.0
         self._chance = stream(seed, "engine", name)
         self._pace = Pace(cost, limits, seed=seed, name=name)
@@ -105,22 +106,29 @@ class Engine:
     def stalled(self, stalled: bool) -> None:
         """A step that stalls goes on, with what was left of it, when the stall ends."""
         if stalled and not self.stalled:
-            self._stalled_at = self.now
+            self._stalled_at, self._shown = self.now, self._gauges()
         elif not stalled and self.stalled:
             if self.plan is not None:
                 self.plan.ends = self.plan.ends + (self.now - self._stalled_at)
             self._stalled_at = -1.0
 
     def view(self, model: str) -> View:
-        """What its page is written from. model: the name it is served under."""
+        """What its page is written from. model: the name it is served under.
+
+        Engines set their gauges at the end of a step: those of a stalled one stay, whatever waits before it.
+        """
         shape = self.cost.model
+        running, waiting, use, tokens = self._shown if self.stalled else self._gauges()
         return View(
             name=self.name, model=model, flavour=self.flavour, role=self.role, limits=self.limits, meter=self.meter,
-            running=self.running, waiting=len(self.waiting), blocks=self.blocks.total, kv_use=self.blocks.use,
-            sequence_tokens=float(self.batch.context.sum()), tokens_per_s=self._tokens_per_s if len(self.batch) else 0.0,
+            running=running, waiting=waiting, blocks=self.blocks.total, kv_use=use, sequence_tokens=tokens,
+            tokens_per_s=self._tokens_per_s if len(self.batch) else 0.0,
             coming=self.coming, sending=self.sending, weight_bytes=shape.parameters * shape.weight_bytes,
             kv_bytes=self.blocks.total * self.blocks.size * shape.kv_bytes,
         )  # fmt: skip
+
+    def _gauges(self) -> tuple[int, int, float, float]:
+        return self.running, len(self.waiting), self.blocks.use, float(self.batch.context.sum())
 
     def accepts(self, request: Request) -> bool:
         """Whether it could ever hold the whole of it; a longer one is refused at once, as engines do."""

@@ -87,7 +87,7 @@ class Expected:
         self._lot = lot
         self.faults: dict[str, Any] = {}
         self._at = self._began = lot.came.begin
-        self._held = 0.0
+        self._held, self._shown_waiting = 0.0, 0.0
         self._noise = (-1, np.zeros(0))
         self._settled: Point | None = None
         self._grown: tuple[float, list[tuple[Histogram, float, float, np.ndarray]]] | None = None
@@ -108,7 +108,7 @@ class Expected:
         now = self._lot.clock()
         self.catch_up(now)
         if name == "stalled" and value and not self.stalled:
-            self._held = self._running(now)
+            self._held, self._shown_waiting = self._running(now), self.waiting
         if name == "dead" and value:
             self.lose(now)
 
@@ -125,7 +125,7 @@ class Expected:
 
     def lose(self, now: float) -> None:
         """The process is gone, and all it had; its counters begin at 0."""
-        self.waiting, self._held, self._began = 0.0, 0.0, now
+        self.waiting, self._held, self._shown_waiting, self._began = 0.0, 0.0, 0.0, now
         self.lives += 1
         self.meter = Meter(self.flavour, now, self.limits.context_limit)
         self._grown = None
@@ -204,14 +204,14 @@ class Expected:
     # --- what is seen
 
     def view(self, model: str) -> View:
-        """What its page is written from."""
+        """What its page is written from. Gauges of a stalled engine stay: engines set them at the end of a step."""
         now = self._lot.clock()
         self.catch_up(now)
         point, lot = self._point(), self._lot
         running = self._running(now)
         held = running * (lot.prompt + (0.5 * lot.output if self.role != "prefill" else 0.0))
         use = min(1.0, (held / lot.limits.block_size + self.leaked_blocks) / self._blocks)
-        waiting = max(0.0, self.waiting - (point.full - running if self.stalled else 0.0))
+        waiting = self._shown_waiting if self.stalled else self.waiting
         tokens_per_s = 0.0 if self.stalled else min(lot.came.mean_rate * self.share, point.most) * lot.output
         shape = lot.cost.model
         return View(
@@ -222,12 +222,12 @@ class Expected:
         )  # fmt: skip
 
     def _running(self, now: float) -> float:
-        """Requests under way, with the noise of a moment; those of a stalled engine stay, and its free places are taken."""
+        """Requests under way, with the noise of a moment; those of a stalled engine stay."""
         point = self._point()
         if self.dead:
             return 0.0
         if self.stalled:
-            return min(point.full, self._held + self.waiting)
+            return self._held
         if self.waiting > 0:
             return point.full
         running = max(0.0, point.running + math.sqrt(max(0.0, point.running)) * self._noise_of(round(now)))

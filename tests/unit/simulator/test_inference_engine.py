@@ -127,8 +127,9 @@ def test_a_stalled_engine_has_requests_and_makes_no_tokens() -> None:
     served = stopped()
     engine = served.engines[0]
     engine.stalled = True
-    before, waiting = engine.meter.generated_tokens, len(engine.waiting)
+    before, waiting, shown = engine.meter.generated_tokens, len(engine.waiting), engine.view("m")
     served.run(40.0)
+    assert engine.view("m") == shown
     assert (engine.state, engine.meter.generated_tokens) == ("stalled", before)
     assert engine.running > 0
     assert len(engine.waiting) > waiting
