@@ -23,6 +23,7 @@ MAY_ASK = {
     "holdfast/children.py": "starts real processes again, later each time they die young",
     "holdfast/cli/": "a person waits in front of it",
     "holdfast/node/agent.py": "the live clock of a node",
+    "holdfast/node/active/": "measures the machine it runs on",
     "collectors/": "the outside has a clock of its own",
     "remedier/backends/": "acts on the outside",
     "exporters/": "shows to the outside",

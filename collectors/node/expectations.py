@@ -29,13 +29,14 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A type of machine. product, device: what it is told by, "" any; ports: name -> bits per second."""
+    """A type of machine. product, device: what it is told by, "" any; ports: name -> bits per second; tests: signal -> least."""
 
     type: str
     product: str = ""
     device: str = ""
     expected: Expected = msgspec.field(default_factory=Expected)
     ports: dict[str, float] = {}
+    tests: dict[str, float] = {}
 
     def fits(self, facts: dict[str, str]) -> bool:
         product, device = facts.get("product", ""), facts.get("gpu.model", "")
@@ -81,6 +82,14 @@ def note(notes: Notes, machines: tuple[Machine, ...]) -> None:
         if target.kind is Kind.NIC and "nic.rate_bps" in row:
             rate = next((m.ports[target.id] for m in fitting if target.id in m.ports), None)
             notes.add(Kind.NIC, target.id, "nic.rate_expected_bps", rate, notes.places[target, "nic.rate_bps"])
+
+
+    tests = {signal: least for m in reversed(fitting) for signal, least in m.tests.items()}
+    for target, row in list(notes.values.items()):
+        for signal in [signal for signal in row if signal in tests]:
+            place = notes.places[target, signal]
+            told = place._replace(text=f"{signal} is {row[signal]:g}, at least {tests[signal]:g} is expected: {place.text}")
+            notes.add(target.kind, target.id, "test.below_least", float(row[signal] < tests[signal]), told)
 
 
 _OF_NODE = {

@@ -61,6 +61,10 @@ class Notes:
         """Where a reading stands, None if there is none."""
         return self.places.get((Target(kind, id, node=self.node), signal))
 
+    def reading(self, kind: Kind, id: str, signal: str, otherwise: float) -> float:
+        """A reading of a part of the node."""
+        return self.values.get(Target(kind, id, node=self.node), {}).get(signal, otherwise)
+
     def get(self, signal: str) -> float | None:
         """A reading of the node itself."""
         return self.values.get(Target(Kind.NODE, self.node, node=self.node), {}).get(signal)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from collectors.node import dcgm, disktools, ibtools, lspci, smi, smilists
+from collectors.node import benchmarks, dcgm, disktools, ibtools, lspci, smi, smilists
 from collectors.node.notes import Notes
 
 HEAD_BYTES = 65_536
@@ -32,6 +32,10 @@ TOOLS: tuple[Tool, ...] = (
     Tool("nvme smart-log", disktools.tells_nvme, disktools.read_nvme),
     Tool("df", disktools.tells_room, disktools.read_room),
     Tool("dcgmi", dcgm.tells, dcgm.read),
+    Tool("nccl-tests", benchmarks.tells_nccl, benchmarks.read_nccl),
+    Tool("gpu-burn", benchmarks.tells_burn, benchmarks.read_burn),
+    Tool("perftest", benchmarks.tells_bandwidth, benchmarks.read_bandwidth),
+    Tool("holdfast check", benchmarks.tells_own, benchmarks.read_own),
     Tool("chronyc tracking", ibtools.tells_clock, ibtools.read_clock),
 )
 

@@ -9,7 +9,12 @@ from holdfast.topology import Kind
 # Readings that are the same on all devices of a healthy machine; the name gets "usual" before its unit.
 ALIKE = ("pcie.lanes", "pcie.speed_gts", "pcie.generation", "gpu.power_limit_w", "gpu.mem_total_bytes", "gpu.nvlinks_up")
 _LEAST_ALIKE = 3
-_CLOCK = "gpu.sm_clock_hz"
+# What devices of one machine do at the same time: each is compared with the median of all.
+_PEERS = {
+    "gpu.sm_clock_hz": "gpu.sm_clock_peers_hz", "test.burn_gflops": "test.burn_peers_gflops",
+    "test.to_device_gbytes_per_s": "test.to_device_peers_gbytes_per_s",
+    "test.from_device_gbytes_per_s": "test.from_device_peers_gbytes_per_s",
+}  # fmt: skip
 _COUNTS = ("node.devices", "node.accelerators_on_bus", "node.devices_answering")
 # Machines have 1, 2, 4, 8, 10 or 16 devices: how many a number lacks of a full set, where that is certain 1, else 2.
 _SHORT = {7.0: 1.0, 15.0: 1.0, 3.0: 2.0, 5.0: 2.0, 6.0: 2.0, 9.0: 2.0, 11.0: 2.0, 13.0: 2.0, 14.0: 2.0}
@@ -31,9 +36,9 @@ def of(seen: Samples, column: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
                 kinds, counts = np.unique(values, return_counts=True)
                 if 2 * counts.max() > len(values):
                     found[name_of(signal)] = np.full(len(seen.targets), kinds[counts.argmax()])
-        clock = column[_CLOCK] if _CLOCK in column else np.zeros(0)
-        if np.isfinite(clock).sum() >= LEAST:
-            found["gpu.sm_clock_peers_hz"] = np.full(len(seen.targets), np.nanmedian(clock))
+        for signal, name in _PEERS.items():
+            if signal in column and np.isfinite(column[signal]).sum() >= LEAST:
+                found[name] = np.full(len(seen.targets), np.nanmedian(column[signal]))
     elif any(signal in column for signal in _COUNTS):
         most = [float(np.nanmax(column[s])) for s in _COUNTS if s in column and np.isfinite(column[s]).any()]
         found["node.devices_short"] = np.full(len(seen.targets), _SHORT.get(max(most, default=0.0), 0.0))

@@ -127,7 +127,7 @@ def logs(
         inputs = [Input(name=name, path=path) for name, path in walk(paths)]
     except InputError as error:
         unusable(str(error))
-    _print_findings(load("diagnosers", "logs")().findings(inputs, {"all": "1"} if every else {}), format, exit_code)
+    print_findings(load("diagnosers", "logs")().findings(inputs, {"all": "1"} if every else {}), format, exit_code)
 
 
 @app.command()
@@ -146,7 +146,7 @@ def node(
     if not Path(root).is_dir():
         unusable(f"{root}: no such folder")
     options = {"machines": machines, "checks": checks}
-    _print_findings(load("diagnosers", "node")().findings(root, options), format, exit_code)
+    print_findings(load("diagnosers", "node")().findings(root, options), format, exit_code)
 
 
 @app.command()
@@ -168,12 +168,12 @@ def metrics(
         unusable(str(error))
     read = load("diagnosers", "metrics")()
     options = {"names": names, "checks": checks}
-    _print_findings(read.findings(inputs, options), format, exit_code)
+    print_findings(read.findings(inputs, options), format, exit_code)
     if inputs and read.used == 0:
         unusable(f"{inputs[0].name}: no page could be used")
 
 
-def _print_findings(findings: Iterable[dict[str, Any]], format: str, exit_code: bool) -> None:
+def print_findings(findings: Iterable[dict[str, Any]], format: str, exit_code: bool) -> None:
     """One finding per line; a file that was skipped is told on stderr."""
     found = False
     try:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from holdfast.cli.diagnose import unusable
+from holdfast.cli.diagnose import ExitCode, Format, print_findings, unusable
 
 app = typer.Typer(no_args_is_help=True, help="Machines and what they should have. Example: holdfast node learn -o machines.toml")
 
@@ -34,6 +34,27 @@ def learn(
             print(text.decode(), end="")
     except (ExpectationError, OSError) as error:
         unusable(f"{output or root}: {error}")
+
+
+@app.command("test")
+def run_tests(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[CHECK...]", help="which; default: all that can be run here")] = None,
+    recorded: Annotated[list[str] | None, typer.Option("--from", help="judge a recorded output instead; may be repeated")] = None,
+    settings: Annotated[str, typer.Option("-c", "--config", help="tables [checks.NAME] with settings, TOML")] = "",
+    machines: Annotated[str, typer.Option("--machines", help="what machines of each type have and do, TOML")] = "",
+    format: Format = "",
+    exit_code: ExitCode = False,
+) -> None:
+    """Put parts of this machine under load and judge what they do (JSON lines). Example: holdfast node test disk memory --exit-code"""
+    from collectors.node import expectations
+    from holdfast.node.active.session import session
+    from holdfast.plugins import ConfigError
+
+    try:
+        rows = session(names or [], recorded or [], settings=settings, machines=machines)
+        print_findings(rows, format, exit_code)
+    except (ConfigError, expectations.ExpectationError) as error:
+        unusable(str(error))
 
 
 def agent(config: Annotated[Path, typer.Option("-c", "--config", help="settings, TOML")]) -> None:

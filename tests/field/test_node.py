@@ -3,6 +3,7 @@
 from collectors.node.notes import Notes
 from collectors.node.survey import survey
 from collectors.node.tree import Tree
+from holdfast.node.active.session import session
 from holdfast.node.offline import Node
 from holdfast.node.pages import Metrics
 from holdfast.ports import Input
@@ -56,3 +57,9 @@ def test_what_was_edited_into_a_real_page_is_found() -> None:
         ("warning", "raid.failed_disk", "md9"),
         ("info", "sensor.alarm", "nct6779 in1"),
     }
+
+
+def test_recorded_tests_of_real_machines_are_well() -> None:
+    folder = data("hardware", "logs")
+    names = [str(folder / name) for name in ("gpu_burn.log", "nccl_allreduce.log", "nccl_alltoall.log", "ib_loopback_all_sizes.log")]
+    assert list(session([], names)) == []
