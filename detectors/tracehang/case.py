@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from detectors.tracehang.devices import Device
 from detectors.tracehang.facts import About, Process
 from detectors.tracehang.flightrecorder import Recording, Status, ranks_of
 from detectors.tracehang.ras import Communicator
@@ -31,6 +32,7 @@ class Case:
     processes: dict[int, Process] = field(default_factory=dict)
     files: dict[int, str] = field(default_factory=dict)
     communicators: list[Communicator] = field(default_factory=list)
+    devices: dict[int, Device] = field(default_factory=dict)
     world_size: int = 0
     members: dict[str, tuple[int, ...]] = field(default_factory=dict, init=False)
     descriptions: dict[str, str] = field(default_factory=dict, init=False)

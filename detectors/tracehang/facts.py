@@ -21,6 +21,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int | None = None
     signal: int | None = None
     since: float = 0.0
+    host: str = ""
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +37,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
 
     rank: int
     pid: int = 0
+    host: str = ""
     world_size: int | None = None
     groups: dict[str, Group] = {}
     answered: bool = True
@@ -56,6 +58,7 @@ class _Row(msgspec.Struct, kw_only=True):
 
 class _Table(msgspec.Struct, kw_only=True):
     processes: list[_Row]
+    host: str = ""
 
 
 def looks_like_about(head: bytes) -> bool:
@@ -83,11 +86,11 @@ def read_processes(data: bytes) -> dict[int, Process]:
     if data.lstrip()[:1] != b"{":
         return _of_ps(data[:MOST_BYTES].decode("utf-8", "replace"))
     try:
-        rows = msgspec.json.decode(data[:MOST_BYTES], type=_Table).processes
+        table = msgspec.json.decode(data[:MOST_BYTES], type=_Table)
     except msgspec.MsgspecError as error:
         raise FactsError(str(error)) from error
     found: dict[int, Process] = {}
-    for row in rows:
+    for row in table.processes:
         if row.rank is not None and (row.rank not in found or found[row.rank].state == "X"):
             found[row.rank] = Process(
                 pid=row.pid,
@@ -96,6 +99,7 @@ def read_processes(data: bytes) -> dict[int, Process]:
                 exit_code=row.exit_code,
                 signal=row.signal,
                 since=row.since,
+                host=table.host,
             )
     return found
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from detectors.tracehang.case import MOST_RANKS, Case
+from detectors.tracehang.devices import Device
 from detectors.tracehang.facts import About, Process
 from detectors.tracehang.flightrecorder import Recording
 from detectors.tracehang.pieces import Content, Piece, read_piece
@@ -29,6 +30,7 @@ class Pile:
     skipped: list[Skipped] = field(default_factory=list)
     _failed: list[tuple[Piece, Content]] = field(default_factory=list)
     _stacks: list[tuple[str, int | None, list[tuple[int, Stack]]]] = field(default_factory=list)
+    _devices: list[tuple[str, list[Device]]] = field(default_factory=list)
     _shared: dict[str, str] = field(default_factory=dict)
     _alike: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
 
@@ -53,13 +55,15 @@ class Pile:
             self.processes |= content.processes
         elif content.communicators is not None:
             self.communicators.extend(content.communicators)
+        elif content.devices is not None:
+            self._devices.append((name, content.devices))
 
     def case(self, world_size: int = 0) -> Case:
         """All of it, joined. world_size: ranks there should be, 0 as the evidence says."""
         return Case(
             recordings=self.recordings, no_dump=self._no_dump(),
             about=self.about, stacks=self._stacks_by_rank(), processes=self.processes, communicators=self.communicators,
-            files=self.files, world_size=world_size,
+            files=self.files, world_size=world_size, devices=self._devices_by_rank(),
         )  # fmt: skip
 
     def _take_recording(self, name: str, new: Recording) -> None:
@@ -126,6 +130,25 @@ class Pile:
                     continue
                 found[own] = stack
                 self.files.setdefault(own, name)
+        return found
+
+    def _devices_by_rank(self) -> dict[int, Device]:
+        """A device is that of the rank which NCCL says has it, else of the rank in its place on the host; the list's name tells which."""
+        told = {(m.host, m.device): m.rank for c in self.communicators for m in c.members if m.device >= 0 and m.host}
+        on_host: dict[str, set[int]] = {}
+        for rank, at in [*((r, a.host) for r, a in self.about.items()), *((r, p.host) for r, p in self.processes.items())]:
+            on_host.setdefault(at, set()).add(rank)
+        hosts = {host for host, _ in told} | set(on_host) - {""}
+        found: dict[int, Device] = {}
+        for name, devices in self._devices:
+            host = max((h for h in hosts if h in name), key=len, default="")
+            places = sorted(on_host.get(host, ()))
+            for place, device in enumerate(sorted(devices, key=lambda d: d.index)):
+                own = told.get((host, device.index), places[place] if len(places) == len(devices) else None)
+                if host and own is not None:
+                    found[own] = device
+            if not host:
+                self.skipped.append(Skipped(name, "whose devices these are cannot be told: no host of the job in its name"))
         return found
 
 

@@ -7,6 +7,7 @@ from detectors.tracehang import words
 from detectors.tracehang.absent import excuse
 from detectors.tracehang.blame import MISSED, MISSING, Blame, host_blames
 from detectors.tracehang.case import Case
+from detectors.tracehang.devices import odd_ones
 from detectors.tracehang.facts import Process
 from detectors.tracehang.mismatch import mismatches
 from detectors.tracehang.order import departed, habit
@@ -142,6 +143,17 @@ def _device(case: Case, graph: Graph) -> Finding | None:
     return _culprits(case, blames, why="every rank had entered the operation, and this one's device did not finish it")
 
 
+def _odd_device(case: Case, graph: Graph) -> Finding | None:
+    """All wait, and all devices spin but some: what those were given first they did not finish, or their kernel has not begun."""
+    waiting = {rank: one for rank, one in case.devices.items() if case.pending(rank) is not None or rank not in case.recordings}
+    blames = []
+    for rank, text in sorted(odd_ones(waiting).items()):
+        op = case.pending(rank)
+        lines = [f"{op.name} #{op.seq} of group {case.describe(op.group)} is enqueued here"] if op else []
+        blames.append(Blame(rank, HangCause.DEVICE_STUCK, 0.75, [*lines, text, *words.stack_lines(case, rank)]))
+    return _culprits(case, blames, why="every device spins in its operation but this one") if blames else None
+
+
 def _not_started(case: Case, graph: Graph) -> Finding | None:
     """Equal dumps with the recorder's timing on: a rank whose kernel has not begun where its peers' have is held up before it."""
     for ops in _fronts(case).values():
@@ -210,7 +222,7 @@ def _all_equal(case: Case, graph: Graph) -> Finding:
 
 Rule = Callable[[Case, Graph], Finding | None]
 RULES: tuple[Rule, ...] = (
-    _process_facts, _mismatch, _host, _ring, _device, _absent, _ras, _not_started, _odd_stacks, _nobody_waits, _all_equal,
+    _process_facts, _mismatch, _host, _ring, _device, _odd_device, _not_started, _absent, _ras, _odd_stacks, _nobody_waits, _all_equal,
 )  # fmt: skip
 
 

@@ -23,9 +23,10 @@ class Hang:
     kinds: Mapping[str, str] = KINDS
 
     def recognise(self, name: str, head: bytes) -> str:
-        return kind_of(head) or (
-            "flight_recorder" if head[:1] == b"\x80" and flightrecorder.rank_of_name(name) is not None else ""
-        )
+        kind = kind_of(head)
+        if not kind and head[:1] == b"\x80" and flightrecorder.rank_of_name(name) is not None:
+            return "flight_recorder"
+        return "" if kind == "devices" else kind  # of health there is more to say in such a list than of a hang
 
     def diagnose(self, inputs: Sequence[Input], options: Mapping[str, str]) -> Verdict:
         pile = Pile()
@@ -33,6 +34,7 @@ class Hang:
         for piece, content in read_all(pieces, processes=int(options.get("processes", "1"))):
             pile.take(piece, content)
         case = pile.case(int(options.get("world_size", "0")))
+        verdict = judge(case)
         if options.get("graph"):
-            write_svg(case, options["graph"])
-        return msgspec.structs.replace(judge(case), skipped=tuple(pile.skipped))
+            write_svg(case, verdict, options["graph"])
+        return msgspec.structs.replace(verdict, skipped=tuple(pile.skipped))

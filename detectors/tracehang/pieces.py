@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from detectors.tracehang.case import MOST_RANKS
+from detectors.tracehang.devices import Device, DevicesError, looks_like_devices, read_devices
 from detectors.tracehang.facts import (
     About,
     FactsError,
@@ -27,6 +28,7 @@ KINDS = {
     "ras": "NCCL RAS as JSON",
     "stacks": "stacks: py-spy dump as JSON or text, faulthandler",
     "flight_recorder": "flight recorder dump: pickle or JSON, NCCL or gloo",
+    "devices": "how busy each device is: nvidia-smi --query-gpu=index,utilization.gpu,power.draw --format=csv",
 }
 _LOOKS: dict[str, Callable[[bytes], bool]] = {
     "about": looks_like_about,
@@ -34,6 +36,7 @@ _LOOKS: dict[str, Callable[[bytes], bool]] = {
     "ras": looks_like_ras,
     "stacks": looks_like_stacks,
     "flight_recorder": looks_like_dump,
+    "devices": looks_like_devices,
 }
 _HEAD_BYTES = 65_536
 
@@ -63,6 +66,7 @@ class Content(msgspec.Struct, kw_only=True):
     about: About | None = None
     processes: dict[int, Process] | None = None
     communicators: list[Communicator] | None = None
+    devices: list[Device] | None = None
 
 
 def kind_of(head: bytes) -> str:
@@ -88,7 +92,7 @@ def read_piece(piece: Piece) -> Content:
         if kind not in _READERS:
             return Content(problem="neither a flight recorder dump, stacks, a process table nor RAS")
         return _READERS[kind](data, rank)
-    except (DumpError, StackError, FactsError, RasError) as failed:
+    except (DumpError, StackError, FactsError, RasError, DevicesError) as failed:
         return Content(kind=kind, problem=str(failed))
     except OSError as failed:
         return Content(kind=kind, problem=failed.strerror or str(failed))
@@ -115,4 +119,5 @@ _READERS: dict[str, Callable[[bytes, Any], Content]] = {
     "about": lambda data, _: Content(kind="about", about=read_about(data)),
     "processes": lambda data, _: Content(kind="processes", processes=read_processes(data)),
     "ras": lambda data, _: Content(kind="ras", communicators=read_ras(data)),
+    "devices": lambda data, _: Content(kind="devices", devices=read_devices(data)),
 }

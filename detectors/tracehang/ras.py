@@ -25,6 +25,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     answers: bool = True
     counts: Mapping[str, int] = {}
     note: str = ""
+    device: int = -1
 
 
 class Communicator(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +117,7 @@ def _member(row: Mapping[str, Any], *, answers: bool) -> Member:
         answers=answers,
         counts=counts,
         note=note,
+        device=int(row.get("cuda_dev", -1)),
     )
 
 

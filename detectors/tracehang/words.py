@@ -151,7 +151,7 @@ def chain(case: Case, graph: Graph, blamed: Sequence[int]) -> list[str]:
     """The walk from waiting ranks to each of the blamed, a sentence a hop, the shortest road from the farthest waiter."""
     told: list[str] = []
     for rank in blamed[:4]:
-        for edge in _road(graph, rank):
+        for edge in road(graph, rank):
             op = f"{edge.op} #{edge.seq} of group {case.describe(edge.group)}" if edge.group else edge.op
             line = f"rank {edge.waiter} waits in {op} for rank {edge.other}, {_MISSES[edge.why]}"
             if line not in told and len(told) < _MOST_CHAIN:
@@ -159,7 +159,7 @@ def chain(case: Case, graph: Graph, blamed: Sequence[int]) -> list[str]:
     return told
 
 
-def _road(graph: Graph, rank: int) -> list[Edge]:
+def road(graph: Graph, rank: int) -> list[Edge]:
     """Edges from the rank farthest away (by hops) to `rank`, in walking order."""
     hop: dict[int, Edge] = {}
     line = deque([rank])
