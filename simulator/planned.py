@@ -1,5 +1,7 @@
 """A workload worked out from a model's shape, its devices and the network: see `simulator/physics`."""
 
+from typing import Any
+
 import numpy as np
 
 from simulator.nodes import DEVICES, Node
@@ -29,7 +31,8 @@ class PlannedWorkload(Workload):
     def seconds(self, step: int, nodes: list[Node]) -> float:
         """How long a step takes."""
         uneven = max(self._tokens(step).max(initial=1.0), 1.0) * max(self._stages(), default=1.0)
-        return float(self._step(nodes).step_s * self._jitter(step) * uneven + self.drag.communication_s)
+        pause_s = self._collection(step)[1]
+        return float(self._step(nodes).step_s * self._jitter(step) * uneven + self.drag.communication_s + pause_s)
 
     def phases(self, step: int, nodes: list[Node]) -> np.ndarray:
         """forward, backward, all_reduce (all transfers and waits in it) and data seconds of each rank in a step, shape (world, 4)."""
@@ -39,6 +42,8 @@ class PlannedWorkload(Workload):
         if stages := self._stages():
             share = share * np.asarray(stages)[self._stage_of]
         own = {name: played.phases[:, _AT[name]] * share for name in _OWN}
+        rank, pause_s = self._collection(step)
+        own["host"][rank] += pause_s
         rest = np.maximum(self.seconds(step, nodes) - sum(own.values()), 0.0)
         return np.stack([own["forward"], own["backward"] + own["optimizer"], rest, own["data"] + own["host"]], axis=1)
 
@@ -69,13 +74,13 @@ def planned(model: str, device: str, layout: Layout, *, pod_nodes: int, spine_po
     return plan(model_shape(model), device_kind(device), layout, fabric=network)
 
 
-def shape_of(made: Plan, *, checkpoint: str, checkpoint_every: int, sequence_sigma: float = 0.0) -> Shape:
-    """What the rest of the simulator asks of a job."""
-    layout, fresh, again = made.job.layout, made.startup_s(), made.startup_s(restart=True)
-    load_s = fresh["group_init"] + fresh["checkpoint_load"] + fresh["warm_up"]
+def shape_of(made: Plan, *, checkpoint: str, **known: Any) -> Shape:
+    """What the rest of the simulator asks of a job. known: of `Shape`, what the physics does not say"""
+    layout, fresh, again, saved = made.job.layout, made.startup_s(), made.startup_s(restart=True), made.checkpoint(checkpoint)
+    startup = tuple((name, fresh[name]) for name in ("group_init", "checkpoint_load", "warm_up"))
     return Shape(
-        nodes=layout.world // DEVICES, tp=layout.tp * layout.cp, pp=layout.pp, step_s=made.step_s, checkpoint_every=checkpoint_every,
-        checkpoint_s=made.checkpoint(checkpoint).stall_s, restart_s=again["process_start"], load_s=load_s,
+        nodes=layout.world // DEVICES, tp=layout.tp * layout.cp, pp=layout.pp, step_s=made.step_s, checkpoint_s=saved.stall_s,
+        durable_s=saved.durable_s, restart_s=again["process_start"], load_s=sum(seconds for _, seconds in startup), startup=startup,
         schedule_s=fresh["schedule"] + fresh["image_pull"] + fresh["process_start"], tokens_per_step=float(made.tokens_per_step),
-        flops_per_token=made.flops_per_token, peak_flops=made.peak_flops, sequence_sigma=sequence_sigma,
+        flops_per_token=made.flops_per_token, peak_flops=made.peak_flops, **known,
     )  # fmt: skip

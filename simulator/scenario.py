@@ -53,6 +53,8 @@ class JobRow(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     checkpoint_s: Seconds = 5.0
     sequence_sigma: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 0.0
     stages: tuple[float, ...] = ()
+    gc_every: Annotated[int, msgspec.Meta(ge=0)] = 0
+    gc_s: Seconds = 0.3
     model: str = ""
     device: str = "h100"
     ep: Count = 1
@@ -175,8 +177,7 @@ def make(scenario: Scenario) -> World:
     for job in scenario.job:
         made = _planned(job, scenario.fabric) if job.model else None
         if made is not None:
-            uneven = job.sequence_sigma
-            shape = shape_of(made, checkpoint=job.checkpoint, checkpoint_every=job.checkpoint_every, sequence_sigma=uneven)
+            shape = shape_of(made, checkpoint=job.checkpoint, **{key: getattr(job, key) for key in _SAID})
         else:
             shape = Shape(**{key: getattr(job, key) for key in _SHAPE})
         for name in job.names():
@@ -194,7 +195,8 @@ def _planned(row: JobRow, fabric: Fabric) -> Plan:
     return planned(row.model, row.device, layout, pod_nodes=fabric.pod_nodes, spine_pods=fabric.spine_pods)
 
 
-_SHAPE = ("nodes", "tp", "pp", "step_s", "checkpoint_every", "checkpoint_s", "sequence_sigma", "stages")
+_SAID = ("checkpoint_every", "sequence_sigma", "gc_every", "gc_s")
+_SHAPE = (*_SAID, "nodes", "tp", "pp", "step_s", "checkpoint_s", "stages")
 
 
 def stories(scenario: Scenario, world: World) -> list[tuple[float, Story]]:

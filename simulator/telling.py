@@ -100,11 +100,23 @@ class Teller:
             return {}
         saving = now < job.saving_until
         stepped_at = job.stepped_at if job.step > job.saved or job.stepped_at > job.begun_at else 0.0
+        phase, phase_at = ("checkpoint", job.stepped_at) if saving else ("", 0.0)
+        if job.stepped_at == job.begun_at:
+            phase, phase_at = self._startup(now - job.begun_at)
         return {
-            "step": job.step if stepped_at else -1, "stepped_at": stepped_at, "phase": "checkpoint" if saving else "",
-            "phase_at": job.stepped_at if saving else 0.0, "cpu_s": round(0.9 * (job.stepped_at - job.begun_at), 3),
+            "step": job.step if stepped_at else -1, "stepped_at": stepped_at, "phase": phase, "phase_at": phase_at,
+            "cpu_s": round(0.9 * (job.stepped_at - job.begun_at), 3),
             "io_bytes": _CHECKPOINT_BYTES * (job.step // job.shape.checkpoint_every + 1),
         }  # fmt: skip
+
+    def _startup(self, past_s: float) -> tuple[str, float]:
+        """The phase of the start that the ranks are in, and since when."""
+        since = self._job.begun_at
+        for name, seconds in self._job.shape.startup:
+            if past_s < seconds:
+                return name, since
+            past_s, since = past_s - seconds, since + seconds
+        return "", 0.0
 
     # --- what is rare
 

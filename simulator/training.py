@@ -30,6 +30,7 @@ class TrainingJob:
 
     watched: whether its streams are written; what is rare always is
     ended: rank -> (exit status, signal) in this attempt; saved: the last step in a checkpoint
+    saving: (step, when it is safe) of the one that is being written
     plan: the physics of its steps, None: as `shape` says
     bumps: step -> added to the loss there, by the data and so in every run; nan: the loss is no number from here on
     """
@@ -43,6 +44,7 @@ class TrainingJob:
     attempt: int = 0
     step: int = -1
     saved: int = -1
+    saving: tuple[int, float] | None = None
     ready_at: float = 0.0
     begun_at: float = 0.0
     ends_at: float = 0.0
@@ -101,7 +103,8 @@ class TrainingJob:
         if self.state != "pending":
             self.teller.job("restarting")
         self.state, self.ready_at, self.stuck, self.nan = "starting", now + wait_s, None, False
-        self.step = self.saved
+        self._settle(now)
+        self.step, self.saving = self.saved, None
         self.ended.clear()
         self.teller.forget()
 
@@ -146,6 +149,11 @@ class TrainingJob:
         self.teller.begun()
         self._begin_step(self.ready_at + self.shape.load_s)
 
+    def _settle(self, now: float) -> None:
+        """A checkpoint that is written by now is one a restart begins from."""
+        if self.saving is not None and self.saving[1] <= now:
+            self.saved, self.saving = self.saving[0], None
+
     def _begin_step(self, at: float) -> None:
         self.ends_at = at + self.work.seconds(self.step + 1, self.nodes)
 
@@ -158,8 +166,11 @@ class TrainingJob:
         if self.watched:
             whole = self.work.seconds(self.step, self.nodes) if first else at - began
             self.teller.stepped(whole, checkpoint_s=max(0.0, saved_s))
-        if self.step % self.shape.checkpoint_every == self.shape.checkpoint_every - 1 and not self.nan:
-            self.saved, self.saving_until = self.step, at + self.shape.checkpoint_s
+        self._settle(at)
+        due = self.step % self.shape.checkpoint_every == self.shape.checkpoint_every - 1
+        if due and not self.nan and self.saving is None:  # none is begun while the one before is being written
+            self.saving, self.saving_until = (self.step, at + self.shape.durable_s), at + self.shape.checkpoint_s
+            self._settle(at)
             at = self.saving_until
         self._begin_step(at)
 

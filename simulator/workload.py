@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from simulator.chance import key_of, normals
+from simulator.chance import key_of, normals, uniforms
 from simulator.nodes import DEVICES, Node
 
 COMMUNICATION = 0.12  # share of a step that is communication even where nobody is late
@@ -18,8 +18,11 @@ class Shape:
     """What a job is. tp, pp: sizes of its tensor and pipeline groups, the rest is data parallel; peak_flops: per device
 
     step_s: seconds of a healthy step; restart_s: from the order to the first process; schedule_s: where pods are scheduled anew
-    checkpoint_every: steps; checkpoint_s: how long one holds everybody up, 0 where it is written in the background
-    load_s: from the processes' start until the first step begins: groups, checkpoint, warm-up
+    checkpoint_every: steps; checkpoint_s: how long one holds everybody up, 0 where it is written in the background; durable_s: from
+        its step until a restart can begin from it
+    load_s: from the processes' start until the first step begins; startup: (phase, seconds) of it, as the ranks announce them
+    gc_every: about every so many steps a rank's interpreter collects garbage for about gc_s, and everybody waits; 0: collections are
+        disabled, or synchronised and part of a step
     sequence_sigma: spread of the logarithm of a replica's share of tokens in a step, 0 where all sequences are equally long
     stages: relative work of each pipeline stage, () all the same
     """
@@ -33,6 +36,10 @@ class Shape:
     load_s: float = 5.0
     checkpoint_every: int = 20
     checkpoint_s: float = 5.0
+    durable_s: float = 0.0
+    startup: tuple[tuple[str, float], ...] = ()
+    gc_every: int = 0
+    gc_s: float = 0.3
     tokens_per_step: float = 4_194_304.0
     flops_per_token: float = 4.2e10
     peak_flops: float = 989e12
@@ -91,7 +98,7 @@ class Workload:
         """How long a step takes."""
         work_s = self._base_s(step) * max(self._tokens(step).max(initial=1.0), 1.0) * max(self._stages(), default=1.0)
         late_s = max([work_s * (f - 1.0) for f in self._odd(nodes).values()] + list(self.drag.data_s.values()), default=0.0)
-        return float((work_s + max(0.0, late_s)) * (1.0 + COMMUNICATION) + self.drag.communication_s)
+        return float((work_s + max(0.0, late_s)) * (1.0 + COMMUNICATION) + self.drag.communication_s + self._collection(step)[1])
 
     def phases(self, step: int, nodes: list[Node]) -> np.ndarray:
         """forward, backward, all_reduce (the wait for the others in it) and data seconds of each rank in a step, shape (world, 4)."""
@@ -106,12 +113,23 @@ class Workload:
         data = base_s * _DATA * (1.0 - slack)
         for rank, more_s in self.drag.data_s.items():
             data[rank] += more_s
+        rank, pause_s = self._collection(step)
+        data[rank] += pause_s
         wait = np.maximum(self.seconds(step, nodes) - work * (1.0 - _DATA) - data, 0.0)
         return np.stack([work * _FORWARD, work * _BACKWARD, wait, data], axis=1)
 
     def tokens(self, step: int) -> np.ndarray:
         """Tokens of each rank in a step, shape (world,)."""
         return np.asarray(self._tokens(step)[self._replica_of] * self.shape.tokens_per_step / self.shape.world)
+
+    def _collection(self, step: int) -> tuple[int, float]:
+        """Whose interpreter collects garbage in a step, and for how long; mostly nobody's."""
+        if not self.shape.gc_every:
+            return 0, 0.0
+        drawn = uniforms(self._pace ^ np.uint64(1), step & 0xFFFFFFFF, 3)[0].tolist()
+        if drawn[0] * self.shape.gc_every >= 1.0:
+            return 0, 0.0
+        return int(drawn[1] * self.shape.world), self.shape.gc_s * (0.5 + drawn[2])
 
     def _base_s(self, step: int) -> float:
         """A healthy rank's work in a step."""

@@ -51,6 +51,22 @@ def test_the_orders_and_the_findings_are_the_same_at_both_speeds() -> None:
     assert fast.world.observed_node_s < 0.8 * full.world.observed_node_s
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_swarms_of_faults_are_decided_the_same_at_both_speeds(seed: int) -> None:
+    jobs = (JobRow(name="a", nodes=8, step_s=5.0, pp=2), JobRow(name="b", nodes=6, step_s=4.0, sequence_sigma=0.05))
+    swarm = Scenario(nodes=24, seed=seed, lasting_s=21_600.0, text_share=0.1, job=jobs, plan="count", faults=12, begin_s=900.0)
+    journals = []
+    for speed in Speed:
+        running = Simulation(swarm, Digest(), settings(), speed=speed)
+        while not running.over:
+            running.step()
+        assert isinstance(running.journal, Digest)
+        journals.append(running.journal)
+    assert journals[0].orders == journals[1].orders
+    assert journals[0].orders
+
+
 def test_the_fast_speed_counts_only_the_hours_that_were_written() -> None:
     quiet = Simulation(scenario(), Digest(), settings(), speed=Speed.FAST)
     while not quiet.over:
