@@ -169,7 +169,7 @@ def _explained(main: _Answer, near: Sequence[tuple[_Answer, float]], places: Map
     )  # fmt: skip
 
 
-_MACHINE_ORDER = {"job": 0, "logs": 1, "node": 2, "metrics": 3}
+_MACHINE_ORDER = {"logs": 0, "node": 1, "metrics": 2, "job": 3}
 
 
 def _joined(one: float, other: float, place: float) -> float:
@@ -216,7 +216,9 @@ def _of_machines(
     first = order[0].said
     if machines:
         named = (_placed(culprit, one.said, places) for one in order for culprit in one.said.culprits)
-        first = msgspec.structs.replace(first, culprits=tuple(_distinct(named)))
+        symptom = next((one.said.symptom for one in order if one.said.symptom is not Symptom.NONE), first.symptom)
+        told = {key: value for one in reversed(order) for key, value in one.said.detail.items()}
+        first = msgspec.structs.replace(first, culprits=tuple(_distinct(named)), symptom=symptom, detail=told)
     decided = next((one.who for one in order if one.who != "job"), order[0].who) if machines else order[0].who
     return _with_detail(first, verdicts, decided, order=order)
 
@@ -239,7 +241,9 @@ def _with_detail(
     if found.verdict is not Judgement.UNDECIDED:
         detail.pop("missing", None)
     ranked = [*(one.said for one in order), *(v for who, v in verdicts.items() if who not in {one.who for one in order})]
-    evidence: dict[tuple[str, int, str], Evidence] = {(line.file, line.line, line.text): line for v in ranked for line in v.evidence}
+    evidence: dict[tuple[str, int], Evidence] = {}
+    for line in (line for said in ranked for line in said.evidence):
+        evidence.setdefault((line.file, line.line), line)
     healthy = found.verdict is Judgement.HEALTHY
     return msgspec.structs.replace(
         found, fault=Fault.NONE if healthy else found.fault, action=Action.NONE if healthy else found.action,

@@ -46,7 +46,7 @@ def blamed(
     node = node or next((named for mark in roots if mark.meaning.id == meaning.id and (named := node_in(mark.text))), "")
     if node:
         return (culprit(Kind.NODE, node, root, 0.5 if meaning.ambiguous else 0.9),), []
-    device = device_in(root.text) if meaning.id.startswith("kernel.xid") else ""
+    device = device_in(root.text) if meaning.id.startswith("kernel.") else ""
     if device:
         return (culprit(Kind.DEVICE, device, root, 0.9),), []
     return (), [_NO_NAME]

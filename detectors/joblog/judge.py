@@ -80,7 +80,7 @@ def judge(marks: Sequence[Mark], case: Case) -> Judged:
         # a rank that was stopped from outside says so before anybody suffers from it
         stopped = [m for m in roots if m.meaning.id in _OUTSIDE and _comes_before(m, [o for o in strong if o is not m])]
         told = _of_root(_first([*strong, *stopped], case, stopped), strong, cascade, case)
-        hung = victims and told.root is not None and _of_kernel(told.root)
+        hung = victims and all(_of_kernel(mark) for mark in strong)  # no rank has said anything but that it waits
         return msgspec.structs.replace(told, symptom=Symptom.HANG) if hung else told
     if victims and not sudden:
         return _of_preparation(victims, live, cascade) or _of_hang(victims, live, cascade)

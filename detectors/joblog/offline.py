@@ -195,10 +195,14 @@ def _evidence(told: Judged) -> tuple[Evidence, ...]:
     root = told.root
     if root is None:
         return ()
-    own = [Evidence(root.file, root.line, root.text[:1000])]
-    trace = [Evidence(root.file, line, text[:400]) for line, text in root.trace[-20:] if line != root.line]
-    others = [
-        Evidence(mark.file, mark.line, mark.text[:400])
-        for mark in sorted(told.others, key=lambda m: -m.meaning.depth)[:5]
-    ]
-    return (*own, *trace, *others)
+    others = sorted(told.others, key=lambda mark: -mark.meaning.depth)[:5]
+    rows = [(root.file, root.line, root.text[:1000])]
+    rows += [(root.file, line, text[:400]) for line, text in root.trace[-20:]]
+    rows += [(mark.file, mark.line, mark.text[:400]) for mark in others]
+    # of a machine's word the ranks' own say what it did to them
+    shown = next((mark for mark in others if mark.trace), None) if not root.trace else None
+    rows += [(shown.file, line, text[:400]) for line, text in shown.trace[-20:]] if shown else []
+    found: dict[tuple[str, int], Evidence] = {}
+    for file, line, text in rows:
+        found.setdefault((file, line), Evidence(file, line, text))
+    return tuple(found.values())

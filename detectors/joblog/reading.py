@@ -18,6 +18,7 @@ from detectors.scan import rows, scan_of, text_of
 MOST_MARKS = 4096
 MOST_OPEN = 4096
 MOST_SEGMENTS = 256  # of a line that a progress bar has written over and over
+MOST_WRITTEN = 1 << 18
 _LOOK_BACK = 40
 LAST_STEPS = 4
 MOST_TRIES = 64
@@ -92,7 +93,7 @@ class Reading:
         self.lines += len(starts) - 1
         self.lengths[file] = first + len(starts) - 2
         for row in rows(found, len(starts) - 1, lambda: bool(self._open)):
-            text = text_of(block, starts, row)
+            text = _shown(block, starts, row)
             where = _Where(file, first + row, block, starts, row)
             words = found.get(row, set())
             early = file not in self.stepped and row < first_step
@@ -283,6 +284,14 @@ class Reading:
             return len(starts) - 1
         latest[row] = self._when(bare(text[:400]).at)
         return row
+
+
+def _shown(block: bytes, starts: np.ndarray, row: int) -> str:
+    """A line as text; of one that a progress bar has written over for hours, what it wrote last."""
+    begin, end = int(starts[row]), int(starts[row + 1])
+    if end - begin > MOST_WRITTEN and b"\r" in block[begin:end]:
+        return block[end - MOST_WRITTEN : end].decode("utf-8", "replace").rstrip("\r\n")
+    return text_of(block, starts, row)
 
 
 def _unglued(text: str) -> str:

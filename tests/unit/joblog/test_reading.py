@@ -244,6 +244,13 @@ def test_any_bytes_in_any_portions_end_in_a_judgement(words: list[str], rest: by
     assert reading._open == {}
 
 
+def test_an_error_behind_hours_of_a_progress_bar_is_seen() -> None:
+    bar = b"\r".join(b"  1%%|# | %d/300000 [1:00:00<9:00:00, 1.26it/s]" % n for n in range(20_000))
+    reading = Reading(RULES)
+    reading.feed("log", 1, bar + b"\rRuntimeError: CUDA error: uncorrectable ECC error encountered\n")
+    assert [mark.meaning.id for mark in reading.marks.values()] == ["cuda.ecc"]
+
+
 def test_marks_are_bounded() -> None:
     reading = Reading(RULES)
     for n in range(0, MOST_MARKS + 500, 100):

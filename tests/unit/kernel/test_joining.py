@@ -231,7 +231,7 @@ CASES = [
         "culprit",
         "hang",
         "gpu_hw",
-        ["3", "n1", "0000:1b:00"],
+        ["3", "0000:1b:00", "n1"],
         id="the kernel's word in a job's answer is a machine's",
     ),
     pytest.param(
@@ -239,7 +239,7 @@ CASES = [
         "culprit",
         "crash",
         "gpu_hw",
-        ["n1", "0000:1b:00"],
+        ["0000:1b:00", "n1"],
         id="and where nothing else is told of the job it stands",
     ),
     pytest.param(
