@@ -22,17 +22,17 @@ _PAGES = {"vllm": vllm.page, "sglang": sglang.page}
 Value = TypeVar("Value")
 
 
-class Fault(Generic[Value]):
+class Breakable(Generic[Value]):
     """An attribute of an instance that a story sets; the model of its engine feels it from this moment on."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
     @overload
-    def __get__(self, engine: None, owner: type) -> "Fault[Value]": ...
+    def __get__(self, engine: None, owner: type) -> "Breakable[Value]": ...
     @overload
     def __get__(self, engine: "Engine", owner: type) -> Value: ...
-    def __get__(self, engine: "Engine | None", owner: type) -> "Fault[Value] | Value":
+    def __get__(self, engine: "Engine | None", owner: type) -> "Breakable[Value] | Value":
         if engine is None:
             return self
         value: Value = getattr(engine.core, self.name)
@@ -58,11 +58,11 @@ class Engine:
     core: Stepped | Expected
     service: "Service"
 
-    stalled = Fault[bool]()
-    slow = Fault[float]()
-    leaked_blocks = Fault[int]()
-    link = Fault[float]()
-    dead = Fault[bool]()
+    stalled = Breakable[bool]()
+    slow = Breakable[float]()
+    leaked_blocks = Breakable[int]()
+    link = Breakable[float]()
+    dead = Breakable[bool]()
 
     @property
     def state(self) -> str:
