@@ -115,7 +115,9 @@ class Novelty:
 
     def healthy(self, file: str, first: int, block: bytes, writer: str) -> None:
         """Learn whole lines of the job's healthy life. first: number of the first, from 1; writer: "" unknown."""
-        lines = block.split(b"\n")[: max(0, self.left)]
+        if self.left <= 0:
+            return
+        lines = block.split(b"\n")[: self.left]
         self.left -= len(lines)
         self.known.learn(lines)
         self._note(file, first, lines, self._scan.lines(block)[1], writer)

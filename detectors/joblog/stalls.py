@@ -18,6 +18,7 @@ _GROUP = re.compile(r"\[PG (?:ID \d{1,6} )?(?:PG )?(?:GUID )?([\w.-]{1,64})(?:\s
 _AT_WORK = re.compile(r"(?:at work sequence id|at work|at NCCL work): (\d{1,12})")
 _WORK = re.compile(r"SeqNum=(\d{1,12}), OpType=(\w{1,32})")
 _SOME = r"\[?(\d{1,6}(?:, ?\d{1,6}){0,63})"
+_FIRST = re.compile(r"retrieving ncclUniqueId from \[(\d{1,6})\]")
 _ABSENT = re.compile(rf"[Rr]anks?:? {_SOME}\]? failed to pass|[Mm]issing [Rr]anks?:? ?{_SOME}")
 
 
@@ -56,8 +57,12 @@ def suspects(live: Sequence[Mark], waiting: Iterable[int]) -> Suspects:
 
 
 def _absent(live: Sequence[Mark]) -> list[int]:
-    named = [said for mark in live if mark.meaning.id == "collective.absent" and (said := _ABSENT.search(mark.text))]
-    return sorted({int(rank) for said in named for rank in re.split(r", ?", said.group(1) or said.group(2))})
+    """Ranks that others say did not come: by name, or as the one from which at least two waited for the first word."""
+    marks = [mark for mark in live if mark.meaning.id == "collective.absent"]
+    named = [said for mark in marks if (said := _ABSENT.search(mark.text))]
+    ranks = {int(rank) for said in named for rank in re.split(r", ?", said.group(1) or said.group(2))}
+    waited = {(int(said.group(1)), mark.rank, mark.file) for mark in marks if (said := _FIRST.search(mark.text))}
+    return sorted(ranks | {rank for rank, many in Counter(rank for rank, _, _ in waited).items() if many >= 2})
 
 
 def _groups(live: Sequence[Mark]) -> dict[str, dict[int, _Told]]:

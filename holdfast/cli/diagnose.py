@@ -86,9 +86,14 @@ def hang(
 
 
 @app.command()
-def job(paths: Paths, format: Format = "", exit_code: ExitCode = False) -> None:
+def job(
+    paths: Paths,
+    rules: Annotated[str, typer.Option("--rules", help="a file of rules of your own, which come first")] = "",
+    format: Format = "",
+    exit_code: ExitCode = False,
+) -> None:
     """Why a job died, from its logs. Example: holdfast diagnose job rank*.log slurm-12.out"""
-    _run("job", paths, {}, format, exit_code)
+    _run("job", paths, {"rules": rules} if rules else {}, format, exit_code)
 
 
 @app.command()

@@ -54,6 +54,13 @@ TRACES = [
     ("Error(s) in loading state_dict for GPTModel:\n\tsize mismatch for embed.weight", N, "user_code", "user"),
     ("One of the subprocesses has abruptly died during map operation.", X, "unknown", "unknown"),
     ("Expected all tensors to be on the same device, but got mat2 is on cuda:0", N, "user_code", "user"),
+    (
+        "[4] is setting up NCCL communicator and retrieving ncclUniqueId from [0] via c10d key-value store by key '0', but store->get('0') "
+        "got error: Socket Timeout",
+        X,
+        "unknown",
+        "unknown",
+    ),
     ("[Rank 0]: Ranks 3 failed to pass monitoredBarrier in 600000 ms", C, "unknown", "software"),
 ]
 OTHERS = [

@@ -14,6 +14,10 @@ from tests.unit.joblog.output import DONE, clock, diagnose, failed, observed, st
 REMOTE = (
     "torch.distributed.DistBackendError: NCCL error in: /x.cpp:1, remote process exited or there was a network error"
 )
+UNIQUE = (
+    "torch.distributed.DistBackendError: [4] is setting up NCCL communicator and retrieving ncclUniqueId from [0] via c10d key-value store "
+    "by key '0', but store->get('0') got error: Socket Timeout"
+)
 OUT = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
 
 
@@ -55,6 +59,10 @@ WAITING = "".join(timeout(n) for n in range(3))
         pytest.param({"a.log": steps() + WAITING, "rank7.log": trace("KeyError: 'a'", "[rank7]: ", at=1800)},
                      "nobody", "user_code", [], id="an error before the wait explains it"),
         pytest.param({"a.log": steps() + failed(-9) + WAITING}, "undecided", "unknown", [], id="so does a kill, whoever did it"),
+        pytest.param(
+            {"a.log": "".join(trace(UNIQUE, f"[rank{n}]: ") for n in (1, 2, 3))},
+            "culprit", "unknown", ["0"], id="whom all wait for at the start",
+        ),
         pytest.param({"n1/dmesg.log": kernel(XID, 1790), "a.log": steps() + WAITING}, "culprit", "gpu_hw", ["n1"], id="so does a device"),
         pytest.param({"n1/dmesg.log": kernel(XID, 1790, day="Fri Mar  1"), "a.log": steps() + WAITING},
                      "undecided", "unknown", [], id="but not one of the day before"),
