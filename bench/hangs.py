@@ -142,7 +142,7 @@ def _layout(rng: Generator, most_ranks: int) -> Layout | None:
     if rng.random() < 0.3 and dp % 2 == 0 and 16 <= 3 * world // 2 <= most_ranks:
         dp = 3 * dp // 2  # not everything is a power of two
     ep = int(rng.choice([2, 4, 8])) if rng.random() < 0.3 else 1
-    order = "tp-cp-ep-dp-pp" if ep > 1 or rng.random() < 0.8 else "tp-cp-ep-pp-dp"
+    order = "tp-cp-ep-dp-pp" if ep > 1 or cp > 1 or rng.random() < 0.8 else "tp-cp-ep-pp-dp"
     return Layout(dp=dp, tp=tp, pp=pp, cp=cp, ep=ep if (dp * cp) % ep == 0 else 1, order=order)
 
 
