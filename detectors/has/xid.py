@@ -105,6 +105,7 @@ def read_off_bus(lines: list[str]) -> Said | None:
     return _off(first.group(1)) if any("fallen off the bus" in line for line in lines[1:4]) else None
 
 
+@lru_cache(maxsize=4096)
 def key_of(device: str) -> str:
     """A device however it is printed: without its function, its domain four digits."""
     short = re.sub(r"\.[0-7]$", "", device).lower()

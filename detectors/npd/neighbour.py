@@ -40,8 +40,9 @@ class Neighbour:
             if (watch.monitor.plugin == "kmsg") == is_kernel or (
                 watch.monitor.plugin == "kmsg" and seen.source.startswith("journal:")
             ):
+                since = seen.at - watch.monitor.lookback_s if watch.monitor.lookback_s else None
                 for number, line in enumerate(seen.lines, seen.first):
-                    for match in watch.feed(number, line):
+                    for match in watch.feed(number, line, since=since):
                         yield from self._claim(node, match, seen)
         for counter in counters:
             for line in seen.lines:

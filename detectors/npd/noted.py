@@ -60,7 +60,7 @@ class Notes:
         self.found: dict[Key, Noted] = {}
         self.dropped = 0
         self.touched: list[Noted] = []
-        self.seen: set[str] = set()
+        self._in_file: dict[tuple[str, str], Noted] = {}
         self._latest: dict[tuple[str, str, str], Key] = {}
         self._checks: dict[tuple[str, str, str], dict[Key, None]] = {}
 
@@ -69,7 +69,9 @@ class Notes:
         self.found, self.dropped = dict(found), dropped
         self._latest = {key[:3]: key for key in self.found}
         self._checks = {}
-        self.seen = {key[2] for key in self.found}
+        self._in_file = {
+            (key[0], key[2]): noted for key, noted in sorted(self.found.items(), key=lambda row: row[1].last_line)
+        }
         for key in self.found:
             self._checks.setdefault(key[:3], {})[key] = None
 
@@ -83,9 +85,13 @@ class Notes:
         """All findings of a check, of whatever device."""
         return (self.found[key] for key in self._checks.get((file, host, check), {}))
 
-    def has_any(self, checks: tuple[str, ...]) -> bool:
-        """Whether there has been a finding of one of these checks."""
-        return not self.seen.isdisjoint(checks)
+    def awaits(self, file: str, checks: tuple[str, ...], line: int, reach: int) -> bool:
+        """Whether a finding of one of these checks was said in this file so shortly before that a line may say more of it."""
+        for check in checks:
+            noted = self._in_file.get((file, check))
+            if noted is not None and line - noted.last_line <= reach and "waits_in" not in noted.detail:
+                return True
+        return False
 
     def take_out(self, key: Key) -> None:
         """A finding that was only the beginning of another."""
@@ -106,6 +112,7 @@ class Notes:
             return False
         self.touched.append(old)
         self._latest[key[:3]] = key
+        self._in_file[key[0], key[2]] = old
         old.count += repeats
         old.last_line, old.last_at, old.last_uptime_s = line, message.at, message.uptime_s
         if named:
@@ -125,13 +132,14 @@ class Notes:
                 return None
             noted.count = max(1, repeats)
             self.found[key] = noted
+            self._in_file[key[0], key[2]] = noted
             self._latest[key[:3]] = key
-            self.seen.add(key[2])
             self._checks.setdefault(key[:3], {})[key] = None
             self.touched.append(noted)
             return noted
         self.touched.append(old)
         self._latest[key[:3]] = key
+        self._in_file[key[0], key[2]] = old
         old.count = (0 if old.cleared and repeats else old.count) + repeats
         old.last_line, old.last_at, old.last_uptime_s, old.cleared = noted.line, noted.at, noted.uptime_s, False
         if noted.detail:

@@ -98,14 +98,19 @@ class Reading:
             numbers = hits.get(row, _NONE) | everywhere if everywhere else hits.get(row, _NONE)
             at = int(starts[row])
             line = block[at : min(int(starts[row + 1]), at + _MOST_BYTES)]
-            if _DEVICE in numbers or line[:1] == b"{" or file in self._off_bus or self._may_say(line, numbers):
+            if (
+                _DEVICE in numbers
+                or line[:1] == b"{"
+                or file in self._off_bus
+                or self._may_say(file, first + row, line, numbers)
+            ):
                 self._take(file, first + row, line.decode("utf-8", "replace").rstrip("\r\n"), numbers)
 
-    def _may_say(self, line: bytes, numbers: Iterable[int]) -> bool:
+    def _may_say(self, file: str, at: int, line: bytes, numbers: Iterable[int]) -> bool:
         """Whether a line is worth to be taken apart: most that hold a word are none of a rule's business."""
         for number in numbers:
             beside = self.rules.beside.get(number - 1)
-            if beside is not None and not self._notes.has_any(beside):
+            if beside is not None and not self._notes.awaits(file, beside, at, _REACH):
                 continue
             if self._sieve.whole or self.rules.may_fit(number - 1, line):
                 return True
@@ -132,9 +137,11 @@ class Reading:
         """Count a rule's finding of the node that has been made: a storm says nothing new."""
         if not self.rules.of_node[number]:
             return False
+        key = (file, message.host, self.rules.checks[number], "")
+        if key not in self._notes.found or not self.rules.fits(number, data):
+            return False
         rule = self.rules.rules[number]
-        key = (file, message.host, rule.check, "")
-        if key not in self.found or not self.rules.fits(number, data):
+        if any(self._near(file, message.host, begun, line) is not None for begun in rule.replaces):
             return False
         return self._notes.again(key, line, message, rule.severity, {}, message.repeats)
 
@@ -191,6 +198,10 @@ class Reading:
                     said, caused_by=last.code, severity=Severity.INFO, action=Action.NONE, node_action=NodeAction.NONE
                 )
         if said.caused_by is None and not said.is_switch and said.severity is not Severity.INFO:
+            if recent and recent[-1].code == said.code:  # a storm
+                last = recent[-1]
+                last.line, last.at, last.uptime_s = number, message.at, message.uptime_s
+                return said
             if len(self._recent) >= _MOST_DEVICES and place not in self._recent:
                 del self._recent[next(iter(self._recent))]
             kept = [last for last in recent if last.code != said.code][-15:]
@@ -260,11 +271,12 @@ class Reading:
                     self.touched.append(noted)
 
     def _near(self, file: str, host: str, rules: str, number: int) -> tuple[Key, Noted] | None:
-        found = [
-            latest for rule in rules.split() if (latest := self._notes.latest(file, host, f"npd.{rule}")) is not None
-        ]
-        near = [one for one in found if number - one[1].last_line <= _REACH]
-        return max(near, key=lambda one: one[1].last_line) if near else None
+        best: tuple[Key, Noted] | None = None
+        for rule in rules.split():
+            found = self._notes.latest(file, host, f"npd.{rule}")
+            if found is not None and number - found[1].last_line <= _REACH:
+                best = found if best is None or found[1].last_line > best[1].last_line else best
+        return best
 
 
 def _soon(last: Recent, number: int, message: Stamped, within_s: float) -> bool:

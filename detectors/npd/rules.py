@@ -85,7 +85,7 @@ class Rules:
 
     def __init__(self, rules: tuple[Rule, ...]) -> None:
         self.rules = rules
-        self.by_id = {rule.id: rule for rule in rules}
+        self.checks = [rule.check for rule in rules]
         self.words = tuple(rule.words for rule in rules)
         self._any = [tuple(word.encode() for word in rule.any) for rule in rules]
         self._not = [tuple(word.encode() for word in rule.not_) for rule in rules]
@@ -99,8 +99,7 @@ class Rules:
         self._device = [Form(rule.device) if rule.device else None for rule in rules]
         # whose findings are of the node, whatever the message names
         self.of_node = [
-            rule.role == "finding" and not rule.replaces and not rule.device and "(?P<device>" not in rule.match
-            for rule in rules
+            rule.role == "finding" and not rule.device and "(?P<device>" not in rule.match for rule in rules
         ]
         # what is looked for at the beginning of a message stands elsewhere in its line, behind the stamp
         anywhere = [rule.match.removeprefix("^") for rule in rules]
@@ -132,7 +131,8 @@ class Rules:
     def may_fit(self, number: int, line: bytes) -> bool:
         """Whether a whole line, its stamp included, can hold a message that the rule fits; cheaper than to take it apart."""
         form = self._in_line[number]
-        return form is None or form.fits(line)
+        # a byte that is no text fits nothing here, and as the sign it is read as it fits a dot
+        return form is None or not line.isascii() or form.fits(line)
 
     def fitting(self, data: bytes, numbers: Sequence[int]) -> list[tuple[Rule, dict[str, str]]]:
         """Those of some rules that fit a message, and what each names in it: its device, its process."""

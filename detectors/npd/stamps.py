@@ -62,7 +62,9 @@ _REPEATED = re.compile(r"message repeated (\d{1,6}) times?: \[ ?(.*)\]$", re.DOT
 def stamped(line: str) -> Stamped:
     """Take a line apart; what is not recognised is text."""
     if (usual := _SYSLOG_KERNEL.match(line)) is not None:
-        return _repeated(line[usual.end() :], None, float(usual.group(2)), usual.group(1), "kernel")
+        text = line[usual.end() :]
+        if not text.startswith("message repeated "):
+            return Stamped(text, None, float(usual.group(2)), usual.group(1), "kernel")
     if line.startswith("{"):
         found = _of_journal(line)
         if found is not None:
