@@ -5,7 +5,7 @@ import queue
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 _READ_BYTES = 65_536
 _MOST_WAITING = 256  # pieces; past it the command waits until somebody polls
@@ -15,18 +15,20 @@ _LEAVE_S = 2.0
 class Child:
     """One command. What it writes to its standard error goes where the service's own does.
 
+    command: its words, or a function that gives them anew at each start
     backoff_s: how long to wait before it is started again: doubled each time it ends within `steady_s`, up to `backoff_s_max`
     """
 
     def __init__(
-        self, command: Sequence[str], *, backoff_s: float = 1.0, backoff_s_max: float = 60.0, steady_s: float = 30.0,
+        self, command: Sequence[str] | Callable[[], Sequence[str]], *, backoff_s: float = 1.0, backoff_s_max: float = 60.0,
+        steady_s: float = 30.0,
     ) -> None:  # fmt: skip
-        self.command = tuple(command)
+        self.command = command if callable(command) else tuple(command)
         self._backoff_s, self._backoff_s_max, self._steady_s = backoff_s, backoff_s_max, steady_s
         self._ready: queue.Queue[bytes | None] = queue.Queue(_MOST_WAITING)
         self._leaving = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
-        self._thread = threading.Thread(target=self._run, name=f"read {self.command[:1]}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="read a command", daemon=True)
         self._thread.start()
         atexit.register(self.close)  # a command must not outlive the service that reads it
 
@@ -60,7 +62,8 @@ class Child:
 
     def _read_all(self) -> None:
         try:
-            process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0)
+            words = self.command() if callable(self.command) else self.command
+            process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0)
         except (OSError, ValueError):
             return
         self._process = process
