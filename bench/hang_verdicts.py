@@ -6,8 +6,8 @@ python -m bench.hang_verdicts [--hangs 64] [--first 0] [--only SEED] [--most-ran
 
 import argparse
 import json
+import os
 import tempfile
-import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -43,16 +43,22 @@ class Judged:
     judged_s: float
 
 
+def _cpu_s() -> float:
+    """Processor time of this process and of those that it had read files."""
+    return sum(os.times()[:4])
+
+
 def judge(hang: Hang, folder: Path, made_s: float, size: int) -> Judged:
     """Judge what lies in a folder as `holdfast diagnose hang FOLDER` does."""
-    begun = time.process_time()
+    begun = _cpu_s()
     inputs = [Input(name=name, path=path) for name, path in walk([str(folder)])]
     verdict: Verdict = load("diagnosers", "hang")().diagnose(inputs, {})
-    took_s = time.process_time() - begun
+    took_s = _cpu_s() - begun
     named = tuple((int(c.id), c.cause, c.confidence) for c in verdict.culprits)
     truth, ids = hang.stand.truth, {rank for rank, _, _ in named}
     without = verdict.verdict in hang.verdicts - {Judgement.CULPRIT}
-    exact = without or (truth.verdict is verdict.verdict and ids == set(truth.causes))
+    within = hang.needed <= ids <= set(truth.causes) and (bool(ids) or not truth.causes)
+    exact = without or (truth.verdict is verdict.verdict and within)
     cause = without or (exact and all(cause in {c.value for c in hang.causes(rank)} for rank, cause, _ in named))
     wrong = tuple(rank for rank, _, sure in named if rank not in truth.causes and sure > _SURE)
     return Judged(
@@ -67,10 +73,10 @@ def run(seed: int, *, most_ranks: int, keep: Path | None) -> Judged:
     with tempfile.TemporaryDirectory() as scratch:
         folder = keep / str(seed) if keep else Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        begun = time.process_time()
+        begun = _cpu_s()
         hang = draw(seed, most_ranks)
         size = write(hang, folder)
-        return judge(hang, folder, time.process_time() - begun, size)
+        return judge(hang, folder, _cpu_s() - begun, size)
 
 
 def table(results: Sequence[Judged]) -> str:

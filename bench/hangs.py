@@ -45,6 +45,11 @@ class Hang:
         return frozenset(right)
 
     @property
+    def needed(self) -> frozenset[int]:
+        """Culprits that must be named; one of which everything telling is lost may be left out."""
+        return frozenset(rank for rank in self.stand.truth.causes if not self._unseen(rank))
+
+    @property
     def _kinds(self) -> set[Kind]:
         return {self.stand.course.stalls[rank].kind for rank in self.stand.truth.causes}
 
