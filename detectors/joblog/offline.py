@@ -26,6 +26,7 @@ _FAILED = re.compile(
     rb"\[rank\d|\[default\d|CUDA|exitcode|Killed|deepspeed|megatron|oom-kill|Segmentation fault|Evicted|OOMKilled|gloo|HCCL|RCCL|BKCL|"
     rb"iteration +\d|\[INFO\]|\[ERROR\]|\bERROR\b|\bWARNING\b|SIGTERM|CANCELLED"
 )
+_ATTEMPT = re.compile(r"(?:^|/)attempt_(\d{1,4})/")
 _BINARY = re.compile(rb"\x00|^PAR1|^\x80[\x02-\x05]|^PK\x03\x04")
 
 
@@ -134,7 +135,7 @@ class _Case:
 
     def _judged(self) -> Judged:
         reading = self.reading
-        marks = list(reading.marks.values())
+        marks = _of_last_attempt(list(reading.marks.values()))
         timed = {mark.file: self._paths[mark.file] for mark in marks if mark.at and mark.file in self._paths}
         timed |= {file: self._paths[file] for file in reading.steps if file in self._paths}
         case = Case(
@@ -178,6 +179,14 @@ class _Case:
         healthy = look_back(self._paths, steps=reading.steps, lengths=reading.lengths)
         novel = late_lines(healthy, self._paths, steps=reading.steps, lengths=reading.lengths, known=known)
         return novel[:MOST_SHOWN], [said for said in healthy.alone() if said.line not in known.get(said.file, ())]
+
+
+def _of_last_attempt(marks: list[Mark]) -> list[Mark]:
+    """Without what earlier attempts say, where a launcher has kept each in a folder of its own and the last one failed too."""
+    attempts = {mark.file: int(said.group(1)) for mark in marks if (said := _ATTEMPT.search(mark.file))}
+    last = max((n for file, n in attempts.items()), default=0)
+    of_last = [mark for mark in marks if attempts.get(mark.file, last) == last]
+    return of_last if any(mark.meaning.role in ("root", "victim") for mark in of_last) else marks
 
 
 def _standing_out(novel: Sequence[Said], alone: Sequence[Said]) -> dict[str, Json]:

@@ -12,6 +12,7 @@ _NODES = (
     re.compile(r"srun: error: ([\w.-]{1,128}): tasks? "),
     re.compile(r"(?:failed on node|Node failure on|on node|host) ([A-Za-z][\w.-]{0,127})(?=[:, ]|$)"),
     re.compile(r"\b(?:node|NodeName|IP)[:=] ?([\w.-]{1,128})"),
+    re.compile(r"\bnode ([A-Za-z][\w.-]{0,120}\d[\w.-]{0,16}),"),
     re.compile(r"^([\w.-]{1,128}): ssh exited with"),
 )
 _TASK = re.compile(r"srun: error: [\w.-]{1,128}: task (\d{1,6}): ")

@@ -23,7 +23,7 @@ _WRITER = r"(?=(?:kernel|systemd|slurmd|slurmctld|slurmstepd|kubelet|containerd|
 # Bounded repetitions only, anchored, so that no line costs more than its length.
 _FORMS: tuple[tuple[str, str], ...] = (
     ("[", r"\[[Rr]ank:? ?(?P<rank>\d{1,6})\]:? ?"),
-    ("[", r"\[\d{1,3}(?:;\d{1,3}){0,3}m"),
+    ("[", r"\[\d{1,3}(?:;\d{1,3}){0,3}m ?"),
     ("[", r"\[1,(?P<label>\d{1,6})\]<std(?:out|err)>:? ?"),
     ("[", rf"\[{_STAMP}(?:,? ?(?:TP|DP|PP|EP)\d{{1,4}}){{0,4}}\] ?"),
     ("[", r"\[[EWIF](?P<glog>\d{3,4} \d\d:\d\d:\d\d\.\d{1,9}) [\w.]{1,64}:\d{1,6}\] ?"),
@@ -65,7 +65,7 @@ def _by_first() -> dict[str, tuple[re.Pattern[str], ...]]:
 
 
 _BY_FIRST = _by_first()
-_IN_TEXT = re.compile(r"\[[Rr]ank ?(\d{1,6})\]|\bRank (\d{1,6})\]|(?:(\w{1,16}) {1,2})?\brank[ =:]{1,3}(\d{1,6})\b")
+_IN_TEXT = re.compile(r"\[[Rr]ank ?(\d{1,6})\]|\bRank (\d{1,6})\]|(?:(\w{1,16}) {1,2})?\b[Rr]ank[ =:]{1,3}(\d{1,6})\b")
 _OTHER_END = frozenset({"from", "to", "peer", "remote", "on", "waiting", "by", "with"})
 _JSON_TEXTS = ("log", "message", "msg", "text", "MESSAGE", "line", "body")
 _JSON_TIMES = ("time", "timestamp", "ts", "@timestamp", "asctime")

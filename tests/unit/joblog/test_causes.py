@@ -266,6 +266,77 @@ LINES = [
         "software",
         id="a licence that was not given",
     ),
+    pytest.param(
+        "=>> PBS: job killed: walltime 3611 exceeded limit 3600",
+        N,
+        "scheduler",
+        "scheduler",
+        id="the time of another scheduler",
+    ),
+    pytest.param(
+        "TERM_MEMLIMIT: job killed after reaching LSF memory usage limit.",
+        N,
+        "host_resource",
+        "software",
+        id="its memory",
+    ),
+    pytest.param(
+        "slurmstepd: error: Munge decode failed: Expired credential",
+        X,
+        "platform",
+        "software",
+        id="a clock that is wrong somewhere",
+    ),
+    pytest.param(
+        "dgx-3:2:3 [0] misc/ibvwrap.cc:187 NCCL WARN Call to ibv_modify_qp failed with error Network is unreachable",
+        C,
+        "fabric",
+        "network",
+        id="devices that do not reach each other",
+    ),
+    pytest.param(
+        "ERROR:megatron.core.rerun_state_machine:Rank 3, node core-1, device 3, iteration #3: First rerun: unexpected result is not "
+        "reproducible within the tolerance (1.0 != nan)",
+        C,
+        "sdc",
+        "hardware",
+        id="a result that is another when it is computed again",
+    ),
+    pytest.param(
+        "[23:35:17][p800-node13][42][ERR][BKCL][init.cpp:1485] BKCL dont support send to one peer multi times in one group",
+        N,
+        "software",
+        "software",
+        id="what a collective library cannot do",
+    ),
+    pytest.param(
+        "node1:1:1 [0] misc/shmutils.cc:72 NCCL WARN Error: failed to extend /dev/shm/nccl-xyz to 9637892 bytes",
+        N,
+        "host_resource",
+        "software",
+        id="shared memory that is full",
+    ),
+    pytest.param(
+        "node1:1:1 [0] init.cc:795 NCCL WARN Duplicate GPU detected : rank 1 and rank 0 both on CUDA device 1b000",
+        N,
+        "user_code",
+        "user",
+        id="two ranks on one device",
+    ),
+    pytest.param(
+        "ORTE has lost communication with a remote daemon.",
+        X,
+        "host",
+        "hardware",
+        id="a node that went away under mpirun",
+    ),
+    pytest.param(
+        "[36m(RayWorkerWrapper pid=4009)[0m RuntimeError: CUDA error: uncorrectable ECC error encountered",
+        X,
+        "gpu_mem",
+        "hardware",
+        id="a line whose colours lost their escape",
+    ),
 ]
 
 

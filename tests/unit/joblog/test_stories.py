@@ -58,6 +58,10 @@ WAITING = "".join(timeout(n) for n in range(3))
         ),
         pytest.param({"a.log": steps() + WAITING, "rank7.log": trace("KeyError: 'a'", "[rank7]: ", at=1800)},
                      "nobody", "user_code", [], id="an error before the wait explains it"),
+        pytest.param(
+            {"attempt_0/0/stderr.log": trace("OSError: [Errno 116] Stale file handle"), "attempt_1/0/stderr.log": trace("KeyError: 'a'")},
+            "nobody", "user_code", [], id="the last attempt ended it",
+        ),
         pytest.param({"a.log": steps() + failed(-9) + WAITING}, "undecided", "unknown", [], id="so does a kill, whoever did it"),
         pytest.param(
             {"a.log": "".join(trace(UNIQUE, f"[rank{n}]: ") for n in (1, 2, 3))},
