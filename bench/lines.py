@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import msgspec
 from numpy.random import Generator, Philox
 
 from detectors.npd.prefilter import is_installed
@@ -119,6 +120,18 @@ def without_words(rules: Rules, lines: Sequence[bytes]) -> list[dict[str, object
     return rows
 
 
+def storm(lines: int, *, fast: bool) -> dict[str, object]:
+    """So many repeats of one XID: one finding with a count; CPU time and what the reading keeps."""
+    line = b"Nov 24 16:00:00 n7 kernel: [1234.567890] NVRM: Xid (PCI:0000:3b:00): 31, pid=4121, name=python3, Ch 00000010, intr 00000000\n"
+    blocks = blocks_of(line * lines)
+    began = time.process_time()
+    reading = read(blocks, Rules.read(), fast=fast)
+    took = time.process_time() - began
+    [one] = reading.found.values()
+    kept = len(msgspec.msgpack.encode(reading.memory()))
+    return {"repeats": lines, "findings": 1, "count": one.count, "cpu_s": round(took, 2), "kept_bytes": kept}
+
+
 def main() -> None:
     lines = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     text = text_of(lines, seed=7)
@@ -143,6 +156,7 @@ def main() -> None:
             )
         )
     print(json.dumps({"same_findings": found[False] == found[True] if True in found else None}))
+    print(json.dumps({"storm": storm(800_000, fast=is_installed())}))
     print(json.dumps({"rules_without_words": without_words(rules, text.splitlines()[:20_000])}))
 
 

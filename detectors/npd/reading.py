@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import msgspec
 
 from detectors.catalog.tables import follows
-from detectors.has import xid
+from detectors.has import npu, xid
 from detectors.npd.noted import Key, Noted, Notes
 from detectors.npd.prefilter import is_installed
 from detectors.npd.rules import Rule, Rules
@@ -54,7 +54,9 @@ class Reading:
     def __init__(self, rules: Rules, *, fast: bool | None = None) -> None:
         self.rules = rules
         expressions = ("", *(rule.match for rule in rules.rules))
-        self._sieve = sieve_of((xid.WORDS, *rules.words), expressions, fast=is_installed() if fast is None else fast)
+        self._sieve = sieve_of(
+            ((*xid.WORDS, *npu.WORDS), *rules.words), expressions, fast=is_installed() if fast is None else fast
+        )
         self._notes = Notes()
         self.lines = 0
         self._off_bus: dict[str, list[tuple[int, list[str]]]] = {}
@@ -128,6 +130,9 @@ class Reading:
             if said is not None:
                 self._device_error(file, off[0] if off is not None else number, message, said)
                 return
+            if (told := npu.read(message.text)) is not None:
+                self._npu_error(file, number, message, told)
+                return
         data = message.text.encode("utf-8", "replace")
         open_ = [n - 1 for n in numbers if n != _DEVICE and not self._known(file, number, message, n - 1, data)]
         for rule, named in self.rules.fitting(data, open_):
@@ -187,6 +192,18 @@ class Reading:
         )  # fmt: skip
         if said.recovered:
             self._clear_device(file, message.host, place)
+
+    def _npu_error(self, file: str, number: int, message: Stamped, told: npu.Told) -> None:
+        row = told.row
+        self._notes.add(
+            (file, message.host, told.check, told.device),
+            Noted(
+                file=file, line=number, at=message.at, uptime_s=message.uptime_s, check=told.check, fault=row.fault, code=None,
+                severity=row.severity, device=told.device or None, action=row.action, node_action=row.node_action, text=message.text,
+                host=message.host, detail={"class": row.public_action}, sticky=row.sticky,
+            ),
+            repeats=message.repeats,
+        )  # fmt: skip
 
     def _attached(self, place: str, number: int, message: Stamped, said: xid.Said) -> xid.Said:
         """The error with the one it only follows from, if that was told of the same device shortly before."""

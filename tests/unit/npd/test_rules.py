@@ -174,6 +174,30 @@ def test_more_words_of_a_switch_do_not_count_twice() -> None:
     assert (one.code, one.count, one.detail["link"]) == (28006, 1, "46")
 
 
+@pytest.mark.parametrize(
+    ("text", "check", "device", "severity"),
+    [
+        pytest.param(
+            "NPU ID: 3, Error Code: 80E01801", "npu.80E01801", "npu3", Severity.ERROR, id="what the tool prints"
+        ),
+        pytest.param(
+            'logicID: 4, faultCode: "0x80e18402"', "npu.80E18402", "npu4", Severity.FATAL, id="what the plugin prints"
+        ),
+        pytest.param(
+            "system exception code[0xA819320F], try to reset", "npu.A819320F", None, Severity.FATAL, id="a black box"
+        ),
+    ],
+)
+def test_a_fault_of_an_npu_is_known_by_its_code(text: str, check: str, device: str | None, severity: Severity) -> None:
+    [one] = read(text)
+    assert (one.check, one.device, one.severity, one.code) == (check, device, severity, None)
+
+
+@pytest.mark.parametrize("text", ["Error Code: 12345678", "faultCode of nobody", "Error Code: 80E01801F"])
+def test_a_code_that_is_in_no_list_is_none(text: str) -> None:
+    assert read(text) == []
+
+
 # --- how lines are found
 
 
