@@ -57,7 +57,8 @@ class Sweep:
             columns += self._columns(job, plain, moment=round(past_s)) if plain else []
         for service in self._world.services.values():
             if self._world.is_watched(service):
-                pages += [Page(f"engine:{e.name}", service.page(e), e.node.id, service.name) for e in service.engines if not e.node.dead]
+                alive = [engine for engine in service.engines if not engine.node.dead]
+                pages += [Page(f"engine:{e.name}", service.page(e) or None, e.node.id, service.name) for e in alive]
         return pages, columns
 
     def _is_text(self, node: Node) -> bool:
