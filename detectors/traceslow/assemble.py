@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from detectors.traceslow.sift import known_names, whole_steps
 from detectors.traceslow.trace import Joined, Operations, StepTable, TraceError
 
 # steps x ranks: a job has nearly every one of them, a table that only names far apart numbers would be mostly empty
@@ -15,23 +16,42 @@ def operations(joined: Joined) -> Operations:
 
     raises TraceError: a rank stands in two places of the job's grid, or steps and ranks are too many
     """
-    start_s = joined.column("start_s", 0.0)
-    steps, step = np.unique(joined.column("step", 0), return_inverse=True)
-    ranks, rank = np.unique(joined.column("rank", 0), return_inverse=True)
+    told, left_out = _whole(joined)
+    steps, step = np.unique(told["step"], return_inverse=True)
+    ranks, rank = np.unique(told["rank"], return_inverse=True)
     _refuse_sparse(steps, ranks)
-    names, op = np.unique(joined.column("op", "").astype(str), return_inverse=True)
-    groups, group = np.unique(joined.column("group", "").astype(str), return_inverse=True)
+    names, op = np.unique(known_names(told["op"].astype(str)).astype(str), return_inverse=True)
+    groups, group = np.unique(told["group"].astype(str), return_inverse=True)
     _refuse_many("names of operations", names)
-    dp, pp, tp = (_of_rank(joined, name, rank, ranks) for name in ("dp", "pp", "tp"))
+    dp, pp, tp = (_of_rank(name, told[name], rank, ranks) for name in ("dp", "pp", "tp"))
     _refuse_many("stages", np.unique(pp))
-    order = np.lexsort((joined.column("seq", -1), start_s, rank, step))
+    order = np.lexsort((told["seq"], told["start_s"], rank, step))
     untold = groups[group] == ""
     return Operations(
         steps=steps, ranks=ranks, dp=dp, pp=pp, tp=_told_apart(dp, pp, tp), names=tuple(names.tolist()),
         groups=tuple(groups.tolist()), step=step[order], rank=rank[order], op=op[order],
-        group=np.where(untold, -1, group)[order], start_s=start_s[order],
-        duration_s=joined.column("duration_s", 0.0)[order], microbatch=joined.column("microbatch", -1)[order],
+        group=np.where(untold, -1, group)[order], start_s=told["start_s"][order], duration_s=told["duration_s"][order],
+        microbatch=told["microbatch"][order], seq=told["seq"][order], left_out=left_out,
     )  # fmt: skip
+
+
+# Column -> what stands where a file has no such column.
+_COLUMNS: dict[str, object] = {
+    "step": 0, "rank": 0, "dp": 0, "pp": 0, "tp": 0, "op": "", "group": "", "seq": -1, "microbatch": -1, "start_s": 0.0, "duration_s": 0.0,
+}  # fmt: skip
+
+
+def _whole(joined: Joined) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """The columns without steps that were cut off, and what was left out of them, in words."""
+    told = {name: joined.column(name, missing) for name, missing in _COLUMNS.items()}
+    left_out = tuple(text for part in joined.parts for text in part.left_out)
+    steps, step = np.unique(told["step"], return_inverse=True)
+    whole = whole_steps(step, len(steps))
+    if whole.all():
+        return told, left_out
+    kept = whole[step]
+    text = f"{int((~whole).sum())} steps that have far fewer rows than the others"
+    return {name: column[kept] for name, column in told.items()}, (*left_out, text)
 
 
 def step_table(joined: Joined) -> StepTable:
@@ -66,8 +86,8 @@ def _refuse_sparse(steps: np.ndarray, ranks: np.ndarray) -> None:
         raise TraceError(f"{len(steps)} steps of {len(ranks)} ranks, together at most {MOST_CELLS} are compared")
 
 
-def _of_rank(joined: Joined, name: str, rank: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-    values = np.maximum(joined.column(name, 0), 0)
+def _of_rank(name: str, told: np.ndarray, rank: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    values = np.maximum(told, 0)
     first = np.zeros(len(ranks), dtype=np.int64)
     first[rank] = values
     if (other := values != first[rank]).any():

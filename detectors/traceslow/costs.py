@@ -141,7 +141,7 @@ def _pauses(replay: Replay) -> dict[str, float]:
 
 
 def _loading(replay: Replay) -> tuple[list[Spell], np.ndarray]:
-    """Ranks that wait longer for data than the others for long, and own times in which they do not."""
+    """Ranks that wait longer for data than the others of their stage for long, and own times in which they do not."""
     ops, own = replay.ops, replay.own_s
     rows = np.flatnonzero(np.isin(ops.op, [n for n, name in enumerate(ops.names) if cause_of(name) == "data_loading"]))
     prompt = own.copy()
@@ -149,11 +149,14 @@ def _loading(replay: Replay) -> tuple[list[Spell], np.ndarray]:
         return [], prompt
     table = np.zeros((len(ops.steps), len(ops.ranks)))
     np.add.at(table, (ops.step[rows], ops.rank[rows]), own[rows])
-    level = lower_median(table, axis=1)[:, None]
+    level = np.empty_like(table)
+    for stage in np.unique(ops.pp):  # the first stage loads what the others do not
+        members = ops.pp == stage
+        level[:, members] = lower_median(table[:, members], axis=1)[:, None]
     found = spells((table - level) / float(np.median(replay.measured_s)))
     for spell in found:
         hit = rows[ops.rank[rows] == spell.who]
-        prompt[hit] *= np.minimum(1.0, level[ops.step[hit], 0] / np.maximum(table[ops.step[hit], spell.who], 1e-12))
+        prompt[hit] *= np.minimum(1.0, level[ops.step[hit], spell.who] / np.maximum(table[ops.step[hit], spell.who], 1e-12))
     return found, prompt
 
 

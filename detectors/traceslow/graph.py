@@ -91,7 +91,7 @@ def meetings(ops: Operations) -> Meetings:
 
     A group that the trace names is believed; else the operation's name tells which ranks take part.
     """
-    turn = ordinal(ops.step, ops.rank, ops.op)
+    turn = _turn(ops)
     dp, pp, tp = ops.dp[ops.rank], ops.pp[ops.rank], ops.tp[ops.rank]
     last = int(ops.pp.max())
     scope = np.full((len(ops.op), 5), -1)  # family, and coordinates that the members share
@@ -114,6 +114,25 @@ def meetings(ops: Operations) -> Meetings:
     # one link carries both directions
     channel[meets] = number(np.where(key[0] < -1, -2, key[0]), *key[1:])
     return Meetings(meeting=meeting, channel=channel)
+
+
+def _turn(ops: Operations) -> np.ndarray:
+    """Which occurrence of its operation each row is, so that partners have the same: as numbered in the trace, else counted.
+
+    Numbers and micro-batches that the trace tells are believed, so that a row that is missing moves no other; numbers that
+    count all operations of a rank together say nothing of its partner's.
+    """
+    turn = ordinal(ops.step, ops.rank, ops.op)
+    for code in range(len(ops.names)):
+        rows = np.flatnonzero(ops.op == code)
+        seq, batch = ops.seq[rows], ops.microbatch[rows]
+        if len(rows) and seq.min() == 0 and int(seq.max()) <= 1.05 * int(turn[rows].max()) + 1:
+            if ordinal(ops.step[rows], ops.rank[rows], seq).max() == 0:
+                turn[rows] = seq
+        elif len(rows) and is_p2p(ops.names[code]) and batch.min() >= 0:
+            again = ordinal(ops.step[rows], ops.rank[rows], batch)
+            turn[rows] = again * (int(batch.max()) + 1) + batch
+    return turn
 
 
 def _shared(name: str, ops: Operations, rows: np.ndarray) -> tuple[bool, bool, bool]:

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 import msgspec
 
 # The last so many steps are looked at for a change, the ones before for what is usual.
-_RECENT, _USUAL, _LEAST = 10, 128, 24
+_RECENT, _USUAL, _LEAST = 16, 48, 24
 _FLOOR = 0.003
 _TO_SIGMA = 1.4826
 # Page's cumulative sum: what is usual loses so much a step, and no step gains more; a healthy series reaches the limit once in
 # exp(2 x allowed x limit) steps.
 _ALLOWED, _MOST, _LIMIT = 1.0, 4.0, 12.0
-# A shift is so many standard deviations of a mean of recent steps, and this share at least.
-_SIGMAS, _LEAST_SHIFT = 4.0, 0.02
+# A step whose logarithm is so much over the others' holds a pause.
+_PAUSE = 0.15
+# A shift is so many standard deviations of a mean of recent steps, and this share at least: longer windows and sequences by plan
+# come in steps of up to 2.5 %.
+_SIGMAS, _LEAST_SHIFT = 4.0, 0.027
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +40,14 @@ class Steptime(msgspec.Struct):
 class JobPace(msgspec.Struct):
     """A job's step times. usual: older than the recent ones, without long steps; raised: cumulative sum of what is over the usual
 
-    claimed: the shift that stands, its level before and after
+    patience: steps left in which the rise may become a shift; claimed: the shift that stands, its level before and after
     """
 
     settling: int = 5
     usual: list[Steptime] = []
     recent: list[Steptime] = []
     raised: float = 0.0
+    patience: int = 2 * _RECENT
     claimed: tuple[float, float] | None = None
 
     def take(self, step: int, seconds: float, parts: dict[str, float]) -> Shift | None:
@@ -60,10 +64,17 @@ class JobPace(msgspec.Struct):
         if len(self.usual) < _LEAST:
             return None
         logs = sorted(math.log(one.seconds) for one in self.usual)
-        base = logs[len(logs) // 2]
+        base = _trimmed(logs)
         spread = max(_TO_SIGMA * sorted(abs(x - base) for x in logs)[len(logs) // 2], _FLOOR)
         self.raised = max(0.0, self.raised + min((math.log(seconds) - base) / spread, _MOST) - _ALLOWED)
-        return self._shift(base, spread) if self.raised > _LIMIT else None
+        if self.raised <= _LIMIT:
+            self.patience = 2 * _RECENT
+            return None
+        shift = self._shift(base, spread)
+        self.patience -= 1
+        if shift is None and self.patience <= 0:  # it is a little slower, and stays so: that is usual now
+            self.usual, self.raised = list(self.recent), 0.0
+        return shift
 
     def _learn(self, one: Steptime) -> None:
         if self.raised < 0.5 * _LIMIT:
@@ -73,7 +84,8 @@ class JobPace(msgspec.Struct):
     def _shift(self, base: float, spread: float) -> Shift | None:
         """Most of the recent steps, not their mean, have moved: neither pauses nor single long steps do that."""
         logs = sorted(math.log(one.seconds) for one in self.recent)
-        lower, middle = logs[len(logs) // 4], logs[len(logs) // 2]
+        logs = [x for x in logs if x < logs[len(logs) // 2] + _PAUSE]
+        lower, middle = logs[len(logs) // 4], _trimmed(logs)
         least = base + max(_LEAST_SHIFT, _SIGMAS * spread / math.sqrt(len(logs)))
         if middle < least or lower < base + 0.5 * (middle - base):
             return None
@@ -100,3 +112,10 @@ class JobPace(msgspec.Struct):
     def _middle(steps: list[Steptime], name: str) -> float:
         known = sorted(one.parts[name] for one in steps if name in one.parts)
         return known[len(known) // 2] if known else 0.0
+
+
+def _trimmed(ordered: list[float]) -> float:
+    """The mean without the fifths at both ends: as steady as a mean, and of times told in whole milliseconds finer than a median."""
+    cut = len(ordered) // 5
+    kept = ordered[cut : len(ordered) - cut]
+    return sum(kept) / len(kept)

@@ -5,11 +5,13 @@ transfer, is what remains after the last of its ranks arrived; all before is wai
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 
-from detectors.traceslow.graph import Meetings, is_communication, level, meetings
+from detectors.traceslow.clocks import aligned_starts
+from detectors.traceslow.graph import Meetings, is_communication, is_p2p, level, meetings
 from detectors.traceslow.trace import Operations
 
 # Numbers held at once by a replay, 8 bytes each.
@@ -25,9 +27,10 @@ class Replay:
     """
 
     def __init__(self, ops: Operations) -> None:
-        self.ops = ops
         self.met: Meetings = meetings(ops)
-        self.own_s = _own(ops, self.met.meeting)
+        ops = replace(ops, start_s=aligned_starts(ops, self.met))
+        self.ops = ops
+        self.own_s = _own(ops, self.met)
         self._levels = level(ops, self.met)
         self.loose = self._levels.loose
         # rows are in the order of steps
@@ -54,11 +57,24 @@ class Replay:
         return np.asarray(np.maximum.reduceat(at[levels.place[:n]], self._first, axis=0))
 
 
-def _own(ops: Operations, meeting: np.ndarray) -> np.ndarray:
+def _own(ops: Operations, met: Meetings) -> np.ndarray:
+    """Durations without waiting. Where a partner's row is missing nobody knows when it arrived: its kind's usual length."""
+    meeting = met.meeting
     last_start = np.full(int(meeting.max(initial=-1)) + 2, -np.inf)
     np.maximum.at(last_start, meeting, ops.start_s)
     waited = np.where(meeting >= 0, last_start[meeting] - ops.start_s, 0.0)
-    return np.asarray(ops.duration_s - np.clip(waited, 0.0, ops.duration_s))
+    own = np.asarray(ops.duration_s - np.clip(waited, 0.0, ops.duration_s))
+    met_by = np.bincount(meeting[meeting >= 0], minlength=len(last_start))
+    usual = np.zeros(int(met.channel.max(initial=-1)) + 2, dtype=np.int64)
+    np.maximum.at(usual, met.channel, met_by[meeting])
+    two = np.array([is_p2p(name) for name in ops.names])[ops.op]
+    alone = (meeting >= 0) & (met_by[meeting] < np.where(two, 2, usual[met.channel]))
+    for code in np.unique(ops.op[alone]).tolist():
+        rows = ops.op == code
+        whole = rows & ~alone
+        most = float(np.median(own[whole])) if whole.any() else 0.0
+        own[rows & alone] = np.minimum(own[rows & alone], most)
+    return own
 
 
 def ideal(ops: Operations, own_s: np.ndarray, *, pauses: dict[str, float]) -> np.ndarray:

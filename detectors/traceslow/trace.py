@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from detectors.traceslow.sift import SCALED, in_seconds, placed, sifted
+
 MOST_BYTES = 256 << 20
 MOST_ROWS = 3_000_000
 MOST_COLUMNS = 256
@@ -18,13 +20,14 @@ _LARGEST = 2.0**53
 _LARGEST_COORDINATE = 1e6
 
 OPERATIONS, STEPS = "slow.operations", "slow.steps"
-_NEEDED = ("step", "rank", "dp", "pp", "op", "start_s", "duration_s")
-_OPTIONAL = ("tp", "seq", "microbatch", "group")
+_NEEDED = ("step", "rank", "op", "start_s", "duration_s")
+_OPTIONAL = ("dp", "pp", "tp", "seq", "microbatch", "group")
 _ALIASES = {
     "dp_rank": "dp", "stage": "pp", "pp_rank": "pp", "tp_rank": "tp", "optype": "op", "start_ts": "start_s",
     "duration": "duration_s", "seq_id": "seq", "mb_id": "microbatch",
 }  # fmt: skip
 _NOTHING = -1
+_NUMBERS = ("step", "rank", "dp", "pp", "start_s", "duration_s")
 
 
 class TraceError(ValueError):
@@ -38,7 +41,8 @@ class Operations:
     steps, ranks: their numbers as printed, ascending; dp, pp, tp: of each rank, shape (len(ranks),)
     names, groups: of operations and of process groups
     step, rank, op, group: int64, shape (n,), places in `steps`, `ranks`, `names`, `groups`; group -1: not told
-    start_s, duration_s: float64, shape (n,); microbatch: int64, shape (n,), -1: not told
+    start_s, duration_s: float64, shape (n,); microbatch, seq: int64, shape (n,), -1: not told
+    left_out: what was not used of the trace, in words
     """
 
     steps: np.ndarray
@@ -55,6 +59,8 @@ class Operations:
     start_s: np.ndarray
     duration_s: np.ndarray
     microbatch: np.ndarray
+    seq: np.ndarray
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +75,12 @@ class StepTable:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One file: its columns, checked, all of one length."""
+    """One file: its columns, checked, all of one length. left_out: which rows of it were not used, in words"""
 
     name: str
     kind: str
     columns: dict[str, np.ndarray]
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass
@@ -128,12 +135,17 @@ def read(path: Path, name: str) -> Part:
     if not len(frame):
         raise TraceError("no rows")
     kind = _kind_of_columns(list(frame.columns))
-    columns = _operations(frame, line) if kind == OPERATIONS else _step_rows(frame, line)
-    return Part(name=name, kind=kind, columns=columns)
+    if kind == STEPS:
+        return Part(name=name, kind=kind, columns=_step_rows(frame, line))
+    frame, left_out = sifted(placed(in_seconds(frame)), _NUMBERS)
+    return Part(name=name, kind=kind, columns=_operations(frame, line), left_out=left_out)
 
 
 def _kind_of_columns(names: Sequence[str]) -> str:
     known = {_canonical(name) for name in names}
+    known |= {SCALED[name][0] for name in known if name in SCALED}
+    if "end_s" in known and "start_s" in known:
+        known.add("duration_s")
     if known.issuperset(_NEEDED):
         return OPERATIONS
     return STEPS if known.issuperset(("step", "rank", "step_s")) else ""
@@ -159,7 +171,7 @@ def _chosen(names: Sequence[str]) -> dict[str, str]:
         lacking = [name for name in _NEEDED if name not in found]
         raise TraceError(f"no trace (it lacks {', '.join(lacking)}) and no step table (step, rank, step_s)")
     phases = {name for name in found if name.endswith("_s")}
-    wanted = {*_NEEDED, *_OPTIONAL} if kind == OPERATIONS else {"step", "rank", *phases}
+    wanted = {*_NEEDED, *_OPTIONAL, *SCALED, "end_s"} if kind == OPERATIONS else {"step", "rank", *phases}
     return {printed: name for name, printed in found.items() if name in wanted}
 
 
@@ -240,7 +252,8 @@ def _parquet(path: Path) -> Any:
 
 def _operations(frame: Any, line: tuple[str, int]) -> dict[str, np.ndarray]:
     columns = {name: _numbers(frame, name, line, whole=True) for name in ("step", "rank")}
-    columns |= {name: _numbers(frame, name, line, whole=True, most=_LARGEST_COORDINATE) for name in ("dp", "pp")}
+    columns["dp"] = _numbers(frame, "dp", line, whole=True, most=_LARGEST)
+    columns["pp"] = _numbers(frame, "pp", line, whole=True, most=_LARGEST_COORDINATE)
     columns |= {name: _numbers(frame, name, line) for name in ("start_s", "duration_s")}
     columns |= {
         name: _numbers(frame, name, line, whole=True, optional=True)
@@ -251,10 +264,10 @@ def _operations(frame: Any, line: tuple[str, int]) -> dict[str, np.ndarray]:
         columns["tp"] = _numbers(frame, "tp", line, whole=True, optional=True, most=_LARGEST_COORDINATE)
     columns["op"] = _words(frame, "op")
     if (bare := columns["op"] == "").any():
-        raise TraceError(f"{_place(line, bare)}: no op")
+        raise TraceError(f"{_place(frame, line, bare)}: no op")
     if "group" in frame.columns:
         columns["group"] = _words(frame, "group")
-    _refuse_repeats(columns, line, [name for name in ("step", "rank", "op", "start_s", "seq", "microbatch") if name in columns])
+    _refuse_repeats(frame, columns, line, [name for name in ("step", "rank", "op", "start_s", "seq", "microbatch") if name in columns])
     return columns
 
 
@@ -264,12 +277,13 @@ def _step_rows(frame: Any, line: tuple[str, int]) -> dict[str, np.ndarray]:
     for name in frame.columns:
         if name not in columns:
             columns[str(name)] = _numbers(frame, name, line, optional=True, gap=np.nan)
-    _refuse_repeats(columns, line, ["step", "rank"])
+    _refuse_repeats(frame, columns, line, ["step", "rank"])
     return columns
 
 
-def _place(line: tuple[str, int], bad: np.ndarray) -> str:
-    return f"{line[0]} {int(np.argmax(bad)) + line[1]}"
+def _place(frame: Any, line: tuple[str, int], bad: np.ndarray) -> str:
+    """Where the first bad row stands in the file; the frame's index counts the rows as they were read."""
+    return f"{line[0]} {int(frame.index[int(np.argmax(bad))]) + line[1]}"
 
 
 def _numbers(
@@ -296,7 +310,7 @@ def _numbers(
         said = str(column.iloc[int(np.argmax(bad))])[:60]
         what = "a whole number" if whole else "a number of seconds"
         limits = f"within {most:.0e}" if name == "start_s" else f"from 0 to {most:.0e}"
-        raise TraceError(f"{_place(line, bad)}: {name} is {said!r}, not {what} {limits}")
+        raise TraceError(f"{_place(frame, line, bad)}: {name} is {said!r}, not {what} {limits}")
     if whole:
         return np.asarray(np.where(values < 0, _NOTHING, values)).astype(np.int64)
     return np.asarray(np.where(empty, gap, values))
@@ -309,7 +323,7 @@ def _words(frame: Any, name: str) -> np.ndarray:
     return np.asarray(texts[column.cat.codes.to_numpy()])
 
 
-def _refuse_repeats(columns: Mapping[str, np.ndarray], line: tuple[str, int], keys: Sequence[str]) -> None:
+def _refuse_repeats(frame: Any, columns: Mapping[str, np.ndarray], line: tuple[str, int], keys: Sequence[str]) -> None:
     import pandas as pd
 
     again = pd.DataFrame({name: columns[name] for name in keys}).duplicated().to_numpy()
@@ -318,4 +332,4 @@ def _refuse_repeats(columns: Mapping[str, np.ndarray], line: tuple[str, int], ke
     if again.any():
         at = int(np.argmax(again))
         what = ", ".join(f"{name} {columns[name][at]}" for name in keys[:3])
-        raise TraceError(f"{_place(line, again)}: a second row for {what}")
+        raise TraceError(f"{_place(frame, line, again)}: a second row for {what}")

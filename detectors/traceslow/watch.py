@@ -19,7 +19,7 @@ _ALLOWED, _EXPONENT = 2.5, 0.893
 FLOOR = 0.005
 # Standard deviations of a mean by which a rank stands out of what ranks differ by for good.
 _STANDS_OUT = 5.0
-_ODD, _KEPT = 2.0, 0.6
+_ODD, _NEARLY, _VARIES, _KEPT = 2.0, 0.75, 4.0, 0.6
 _RIPE = 8
 # Who is late from one of the first steps on always was.
 _SETTLES = 3
@@ -131,21 +131,26 @@ class Watch:
         excess /= 1.0 + 0.5 * np.maximum(excess, -0.9)
         self.excess = excess
         self._spread = spread_of(excess, self._spread)
-        self._gather(0, excess, excess * np.float32(1.0 / self.noise), began)
+        # who differs for good by less than the others' differences explain does not stand out, whatever it happens to do besides
+        least = max(_ODD * self.noise, _NEARLY * self.share, self.levels.center + _VARIES * self.levels.variety)
+        self._gather(0, excess, excess * np.float32(1.0 / self.noise), began, least)
         own_z = None
         if self._judged > _RIPE:
             own = excess - self.levels.base
             own[self.levels.learned < _RIPE] = np.nan
             self._own_spread = spread_of(own, self._own_spread)
             own_z = own * np.float32(1.0 / max(self._own_spread, FLOOR))
-            self._gather(1, own, own_z, began)
+            self._gather(1, own, own_z, began, max(_ODD * max(self._own_spread, FLOOR), _NEARLY * self.share))
         calm = ~self.suspects()
         calm[claimed] = False
         self.levels.learn(np.minimum(excess, np.float32(_BOUNDED * self.noise)), calm)
         self._learn(own_z, calm)
 
-    def _gather(self, kind: int, excess: np.ndarray, z: np.ndarray, began: float) -> None:
-        """Add to one kind of evidence. Only ranks that show some, or have, are looked at: one in ten of a healthy job."""
+    def _gather(self, kind: int, excess: np.ndarray, z: np.ndarray, began: float, least: float) -> None:
+        """Add to one kind of evidence; from `least` on an excess stands out.
+
+        Only ranks that show some, or have, are looked at: one in ten of a healthy job.
+        """
         table = self.table[kind]
         some = np.flatnonzero((z > self._surprise.least(_ALLOWED)) | (table[_SUM] > 0.0))
         sums, last = table[_SUM, some], table[_LAST, some]
@@ -157,7 +162,7 @@ class Watch:
         table[_LAST, some] = np.where(sums > 0.0, self._judged, 0.0)
         fade = np.where(goes_on, np.float32(_FADE), np.float32(0.0))
         table[_EXCESS, some] = table[_EXCESS, some] * fade + np.nan_to_num(excess[some])
-        table[_OUT, some] = table[_OUT, some] * fade + (z[some] > _ODD)
+        table[_OUT, some] = table[_OUT, some] * fade + (excess[some] > least)
 
     def _learn(self, own_z: np.ndarray | None, calm: np.ndarray) -> None:
         """Learn what is usual from who is not suspected, some steps later: an unlearned outlier keeps normal normal."""
@@ -186,12 +191,12 @@ class Watch:
         mean = self.mean_excess(who)
         turn = self.mean_excess(who, kind=1)
         weight = _weight(peers[_RUN])
-        slow = peers[_SUM] > limit
+        slow = (peers[_SUM] > limit) & (peers[_OUT] >= _KEPT * weight)
         slow &= mean > self.levels.center + _STANDS_OUT * np.sqrt(self.levels.variety**2 + self.noise**2 / weight)
-        turned = past[_SUM] > limit
+        turned = (past[_SUM] > limit) & (past[_OUT] >= _KEPT * _weight(past[_RUN]))
         turned &= turn > np.maximum(self.share, _STANDS_OUT * max(self._own_spread, FLOOR) / np.sqrt(_weight(past[_RUN])))
         lasts = self._lasts(peers, at) & (slow | (turned & self._lasts(past, at)))
-        lasts &= (mean > self.share) & (peers[_OUT] >= _KEPT * weight) & (peers[_LAST] == self._judged)
+        lasts &= (mean > self.share) & (peers[_LAST] == self._judged)
         found = [
             Late(rank=int(who[n]), excess=float(mean[n]), steps=int(peers[_RUN, n]), turned=bool(turned[n]),
                  since=(self._begun or 0.0) + float(peers[_SINCE, n]),

@@ -148,7 +148,8 @@ class _Answer:
         return self._say(Judgement.CULPRIT, "slow_worker", shares, culprits=(one,), action=Action.REPLACE)
 
     def _loaders(self, shares: dict[str, float]) -> Verdict:
-        few = max(1, int(_FEW * len(self.ops.ranks)))
+        stages = set(self.ops.pp[[spell.who for spell in self.costs.loading]].tolist())
+        few = max(1, int(_FEW * np.isin(self.ops.pp, list(stages)).sum()))
         if len(self.costs.loading) > few:
             self.texts.append(f"{len(self.costs.loading)} ranks wait longer for data than the others for long")
             return self._say(Judgement.NOBODY, "data_loading", shares, fault=Fault.STORAGE)
@@ -222,6 +223,8 @@ class _Answer:
         }
         if missing:
             detail["missing"] = list[Json](missing)
+        if self.ops.left_out:
+            detail["left_out"] = list[Json](self.ops.left_out)
         if self.costs.replay.loose:
             detail["contradicting_meetings"] = self.costs.replay.loose
         return Verdict(

@@ -39,7 +39,7 @@ def test_a_trace_is_judged_beside_a_bad_file(folder: Path, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        pytest.param(["bad.csv"], "bad.csv: no trace (it lacks dp, pp, op, start_s, duration_s)", id="a file that is no trace"),
+        pytest.param(["bad.csv"], "bad.csv: no trace (it lacks op, start_s, duration_s)", id="a file that is no trace"),
         pytest.param(["trace.csv", "--threshold", "0.5"], "threshold is '0.5', not a number over 1", id="a threshold that is none"),
     ],
 )

@@ -43,7 +43,7 @@ def packed_parquet(columns: dict[str, list[object]]) -> bytes:
         pytest.param(b"", "empty", id="an empty file"),
         pytest.param(OPS.encode(), "no rows", id="a header alone"),
         pytest.param(b"\x00\x01\x02", "not text", id="bytes"),
-        pytest.param(b"step,rank,loss\n1,2,3\n", "lacks dp, pp, op, start_s, duration_s", id="another table"),
+        pytest.param(b"step,rank,loss\n1,2,3\n", "lacks op, start_s, duration_s", id="another table"),
         pytest.param((GOOD + "0,2,2,0,0,forward-compute,0.0,fast\n").encode(), "line 4: duration_s is 'fast'", id="a word for a number"),
         pytest.param((GOOD + "0,2,2,0,0,forward-compute,0.0,-1\n").encode(), "line 4: duration_s is '-1", id="a negative duration"),
         pytest.param((GOOD + "0,2,2,0,0,forward-compute,0.0,inf\n").encode(), "line 4: duration_s is 'inf'", id="an infinite duration"),
@@ -51,7 +51,7 @@ def packed_parquet(columns: dict[str, list[object]]) -> bytes:
         pytest.param((GOOD + "0,2.5,2,0,0,forward-compute,0,1\n").encode(), "line 4: rank is '2.5', not a whole number", id="half a rank"),
         pytest.param((GOOD + "0,2,2,99999999,0,forward-compute,0,1\n").encode(), "line 4: pp is '99999999'", id="a stage past all jobs"),
         pytest.param((GOOD + "0,2,2,0,0,,0,1\n").encode(), "line 4: no op", id="an operation without a name"),
-        pytest.param((GOOD + "0,1,1,0,0,forward-compute,0.0,1.0\n").encode(), "line 4: a second row for step 0, rank 1", id="a row twice"),
+        pytest.param((GOOD + "0,1,1,0,0,forward-compute,0.0,2.0\n").encode(), "line 4: a second row for step 0, rank 1", id="a row twice"),
         pytest.param((GOOD + "1,1,0,0,0,forward-compute,0.0,1.0\n").encode(), "rank 1 has dp", id="a rank in two places"),
         pytest.param((GOOD + "\n0,2,2,0,0,forward-compute,0,1\n").encode(), "line 4: step is 'nan'", id="an empty line in the middle"),
         pytest.param((GOOD + "1,2,3,4,5,6,7,8,9,10,11\n").encode(), "line 4", id="a row that is too long"),
@@ -60,7 +60,7 @@ def packed_parquet(columns: dict[str, list[object]]) -> bytes:
         pytest.param(gzip.compress(GOOD.encode())[:-9], "gzip ends in the middle", id="a packed file that was cut off"),
         pytest.param(gzip.compress(GOOD.encode())[:-8] + b"rubbish!", "broken gzip", id="a packed file that is broken"),
         pytest.param(b"PAR1rubbish", "broken Parquet", id="a Parquet file that is broken"),
-        pytest.param(packed_parquet({"step": [1], "rank": [1]}), "lacks dp", id="a Parquet file without the columns"),
+        pytest.param(packed_parquet({"step": [1], "rank": [1]}), "lacks op", id="a Parquet file without the columns"),
         pytest.param(
             packed_parquet({name: [[1]] if name == "step" else ["1"] for name in OPS.split(",")}), "step", id="lists in Parquet"
         ),
