@@ -95,6 +95,9 @@ class Simulated:
         return job
 
     def _begin(self, order: Order, job: TrainingJob, wait_s: float) -> None:
+        if not job.nodes:
+            self._say(order, 0.0, done=False, note="it waits for nodes")
+            return
         job.start(self.world.cluster.now, wait_s)
         self._say(order, wait_s, done=True, note=f"attempt {job.attempt} runs on {len(job.nodes)} nodes")
 

@@ -1,5 +1,7 @@
 """What the devices of a job do now: work, wait for a peer, or nothing. A rank that waits in a collective spins at little power."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from simulator.nodes import DEVICES, Node
@@ -12,14 +14,19 @@ _WAITING = even(1.0, 0.2, 0.0)
 _IDLE_KINDS = frozenset({"host", "stopped", "gone"})
 
 
-def load_of(node: Node, job: TrainingJob | Service | None) -> Load:
-    """The load of a node's devices."""
+def loads_of(nodes: Sequence[Node], job: TrainingJob | Service | None) -> list[Load]:
+    """The loads of the devices of nodes that all have the same job."""
     if isinstance(job, Service):
-        return SERVING if job.state == "running" else IDLE
+        return [SERVING if job.state == "running" else IDLE] * len(nodes)
     if job is None or job.state != "running":
-        return IDLE
+        return [IDLE] * len(nodes)
     if not job.held:
-        return WORKING
+        return [WORKING] * len(nodes)
+    return [_waiting(node, job) for node in nodes]
+
+
+def _waiting(node: Node, job: TrainingJob) -> Load:
+    """The load of a node whose job stands still."""
     stuck = job.stuck
     if stuck is not None and stuck.kind in _IDLE_KINDS and stuck.rank // DEVICES < len(job.nodes) and job.node_of(stuck.rank) is node:
         idle = np.arange(DEVICES) == stuck.rank % DEVICES

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from simulator.loads import load_of
+from simulator.loads import loads_of
 from simulator.nodes import Node
 from simulator.pages import device_page, node_page
 from simulator.readings import Readings, Table
@@ -68,7 +68,7 @@ class Sweep:
         return self._world.jobs.get(node.job) or self._world.services.get(node.job)
 
     def _pages(self, node: Node, *, moment: int) -> Iterator[Page]:
-        now, loads = self._world.cluster.now, [load_of(node, self._owner(node))]
+        now, loads = self._world.cluster.now, loads_of([node], self._owner(node))
         if not node.scraped:
             yield from (Page(f"{name}:{node.id}", None, node.id, node.job) for name in ("dcgm", "node"))
             return
@@ -77,7 +77,7 @@ class Sweep:
         yield Page(f"node:{node.id}", node_page(ports, host), node.id, node.job)
 
     def _columns(self, job: str, nodes: list[Node], *, moment: int) -> Iterator[Columns]:
-        now, loads = self._world.cluster.now, [load_of(node, self._owner(node)) for node in nodes]
+        now, loads = self._world.cluster.now, loads_of(nodes, self._owner(nodes[0]))
         name = job or "idle"
         yield Columns(f"dcgm:{name}", self._readings.devices(nodes, loads, now=now, moment=moment), job, now)
         yield Columns(f"node:{name}", self._readings.nics(nodes, now=now), job, now)

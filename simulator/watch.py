@@ -1,4 +1,4 @@
-"""Which jobs are written in full: at the fast speed only those with a story, from the detectors' warm-up before it begins."""
+"""Which jobs are written in full: at the fast speed only those with a story, from a warm-up before it begins."""
 
 import heapq
 import math
@@ -24,7 +24,7 @@ Warmup = Callable[[float], float]
 class Watch:
     """Lets jobs rest and wakes them.
 
-    warmup: usual seconds of a step -> seconds of telemetry that the detectors must have seen before they judge as if they had seen all
+    warmup: usual seconds of a step -> seconds of telemetry to be seen before anybody judges as if all had been seen
     planned: (when, story) of what is still to begin, the next first; at the full speed nobody rests (`rests`)
     """
 
@@ -83,7 +83,7 @@ class Watch:
         everyone: list[TrainingJob | Service] = [*world.jobs.values(), *world.services.values()]
         for one in everyone:
             name = one.name
-            if name in concerned or (isinstance(one, TrainingJob) and not one.trains and one.state != "stopped" and world.is_watched(one)):
+            if name in concerned or (isinstance(one, TrainingJob) and world.is_watched(one) and not one.trains and one.state != "stopped"):
                 self._until[name] = now + _AFTER_S
             wanted = self._until.get(name, -math.inf) > now
             if wanted != world.is_watched(one):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from simulator.stories.kinds import kinds
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 
@@ -51,3 +53,24 @@ def test_the_readme_opens_with_a_command_that_is_checked() -> None:
 def test_a_page_links_to_what_is_there(page: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def stories() -> str:
+    """The table of kinds of story."""
+    rows = ["| kind | class | blames | right verbs | told |", "|---|---|---|---|---|"]
+    for kind in sorted(kinds().values(), key=lambda kind: (kind.truth.fault, kind.name)):
+        truth = kind.truth
+        verbs = ", ".join(verb.value for verb in (truth.verb, *truth.others))
+        rows.append(f"| `{kind.name}` | {truth.fault} | {truth.blames or 'nobody'} | {verbs} | {'yes' if truth.explicit else 'no'} |")
+    return "\n".join(rows)
+
+
+def test_the_page_of_the_simulator_lists_every_kind_of_story() -> None:
+    page, mark = ROOT / "docs" / "simulator.md", re.compile(r"(<!-- stories: .*-->\n)(.*?)(<!-- /stories -->)", re.DOTALL)
+    text = page.read_text(encoding="utf-8")
+    if os.environ.get("HOLDFAST_GOLDEN") == "write":
+        text = mark.sub(lambda found: f"{found[1]}\n{stories()}\n\n{found[3]}", text)
+        page.write_text(text, encoding="utf-8")
+    shown = mark.search(text)
+    assert shown is not None
+    assert shown[2].strip() == stories(), "HOLDFAST_GOLDEN=write writes it anew"

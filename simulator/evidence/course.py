@@ -52,8 +52,11 @@ class Course:
         act = acts[rank][at]
         if kind is Muddle.TORN:
             group = self.layout.group(rank, act.group)
+            turn = _calls(acts[rank], act.group).index(at)
             for member in group.ranks[: group.size // 2] if group else ():
-                acts[member] = go_astray(acts[member], Stall(member, Kind.OTHER_OP, at))
+                # the same call of the group: where a member of another stage has it in its own program
+                own = _calls(acts[member], act.group)
+                acts[member] = go_astray(acts[member], Stall(member, Kind.OTHER_OP, own[min(turn, len(own) - 1)]))
             return
         peer = act.parts[0].peer
         for member, stage in enumerate(self.stages):
@@ -171,3 +174,8 @@ class Course:
         for at in np.flatnonzero(np.isnan(launched)):
             launched[at] = launched[at - 1] + 0.0002 if at else 0.0
         return np.maximum.accumulate(launched), ended
+
+
+def _calls(acts: Sequence[Act], group: str) -> list[int]:
+    """The places of a program's calls of one group."""
+    return [n for n, act in enumerate(acts) if act.talks and act.group == group]

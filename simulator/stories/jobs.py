@@ -163,7 +163,10 @@ class UserError(OnRank):
             while job.attempt == attempt and job.state != "stopped":
                 yield 1.0
         yield self.mended_after_s
-        job.start(world.cluster.now, job.shape.schedule_s)
+        if job.state == "stopped" and job.nodes:
+            job.start(world.cluster.now, job.shape.schedule_s)
+        elif job.state == "stopped":
+            world.enqueue(job, job.shape.schedule_s)
         told.ended_at = world.cluster.now
 
     def _raise(self, job: TrainingJob) -> None:
