@@ -66,6 +66,8 @@ def join(verdicts: Mapping[str, Verdict]) -> Verdict:
     places = _places(verdicts)
     machines = [one for one in answers if _is_machine(one) and one.said.verdict is Judgement.CULPRIT]
     about_job = [one for one in answers if one.said.verdict is not Judgement.HEALTHY and one not in machines and one.who not in _MACHINES]
+    if len(answers) > 1:  # who has seen no trouble, and no end either, adds nothing to what others say
+        about_job = [one for one in about_job if one.said.verdict is not Judgement.UNDECIDED or one.said.symptom is not Symptom.NONE]
     if not about_job:
         return _of_machines(machines, answers, verdicts, places)
     about_job.sort(key=_nearness, reverse=True)
@@ -212,7 +214,7 @@ def _of_machines(
     machines: Sequence[_Answer], answers: Sequence[_Answer], verdicts: Mapping[str, Verdict], places: Mapping[str, tuple[str, str]]
 ) -> Verdict:
     """Nothing else is said of a job, or all is well with it: what machines say stands alone."""
-    order = sorted(machines or answers, key=lambda one: (one.said.verdict is Judgement.HEALTHY, _MACHINE_ORDER.get(one.who, 9), one.who))
+    order = sorted(machines or answers, key=lambda one: (one.said.verdict is not Judgement.HEALTHY, _MACHINE_ORDER.get(one.who, 9), one.who))
     first = order[0].said
     if machines:
         named = (_placed(culprit, one.said, places) for one in order for culprit in one.said.culprits)

@@ -24,7 +24,8 @@ MOST_PLACES = 1024
 _FAILED = re.compile(
     rb"Traceback \(most recent call last\)|\b\w*(?:Error|Exception): |NCCL |ProcessGroup|slurmstepd|srun: |torchrun|torch\.distributed|"
     rb"\[rank\d|\[default\d|CUDA|exitcode|Killed|deepspeed|megatron|oom-kill|Segmentation fault|Evicted|OOMKilled|gloo|HCCL|RCCL|BKCL|"
-    rb"iteration +\d|\[INFO\]|\[ERROR\]|\bERROR\b|\bWARNING\b|SIGTERM|CANCELLED"
+    rb"iteration +\d|\[INFO\]|\[ERROR\]|\bERROR\b|\bWARNING\b|SIGTERM|CANCELLED|"
+    rb"loss['\"]?\s?[:=]|\b[Ss]tep[ :=]{1,2}\d|it/s[,\]]|s/it[,\]]|\b[Ee]poch[ :=]{1,2}\d"  # what runs may end in an error later on
 )
 _ATTEMPT = re.compile(r"(?:^|/)attempt_(\d{1,4})/")
 _BINARY = re.compile(rb"\x00|^PAR1|^\x80[\x02-\x05]|^PK\x03\x04")

@@ -109,6 +109,13 @@ def test_findings_of_a_log_are_json_lines(folder: Path, capsys: pytest.CaptureFi
     assert rows[0]["at"] is None
 
 
+def test_a_run_of_steps_alone_is_read_for_how_it_ended_too(tmp_path: Path) -> None:
+    steps = "".join(f"{{'loss': {3 - n / 5000}, 'grad_norm': 0.5, 'learning_rate': 1e-05, 'epoch': {n / 900}}}\n" for n in range(1, 900))
+    (tmp_path / "out.log").write_text(steps * 2 + TRACE)
+    verdict = diagnose_all([str(tmp_path)], {})
+    assert (verdict.fault, verdict.detail["decided_by"]) == ("user_code", "job")
+
+
 def test_a_jobs_output_is_read_for_how_it_learned_too(tmp_path: Path) -> None:
     line = (
         " iteration {0:8d}/     400 | consumed samples: {0:12d} | elapsed time per iteration (ms): 1000.0 | learning rate: 1.0E-04 | "

@@ -54,6 +54,9 @@ def job(
 CASES = [
     pytest.param({}, "undecided", "none", "none", [], id="nothing was told"),
     pytest.param({"job": healthy(), "logs": healthy()}, "healthy", "none", "none", [], id="all is well"),
+    pytest.param(
+        {"job": said("undecided"), "training": healthy()}, "healthy", "none", "none", [], id="a run that is well, and has no end"
+    ),
     pytest.param({"logs": gpu()}, "culprit", "none", "gpu_hw", ["0000:1b:00"], id="a device, and no job"),
     pytest.param(
         {"logs": gpu(), "job": healthy()},
