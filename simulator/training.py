@@ -30,7 +30,7 @@ class TrainingJob:
 
     watched: whether its streams are written; what is rare always is
     ended: rank -> (exit status, signal) in this attempt; saved: the last step in a checkpoint
-    saving: (step, when it is safe) of the one that is being written
+    saving: (step, when it is safe) of the one that is being written; barked: the attempt whose watchdogs have given up
     plan: the physics of its steps, None: as `shape` says
     bumps: step -> added to the loss there, by the data and so in every run; nan: the loss is no number from here on
     """
@@ -44,6 +44,7 @@ class TrainingJob:
     attempt: int = 0
     step: int = -1
     saved: int = -1
+    barked: int = -1
     saving: tuple[int, float] | None = None
     ready_at: float = 0.0
     begun_at: float = 0.0
@@ -137,6 +138,14 @@ class TrainingJob:
     def held(self) -> bool:
         """Whether something keeps the present step from ending."""
         return self.stuck is not None or any(node.holds for node in self.nodes)
+
+    def gives_up(self, now: float) -> bool:
+        """Whether the watchdogs of its collectives have just had enough of a step that does not end; once in an attempt."""
+        waits = self.state == "running" and self.step > self.saved and self.held
+        if not waits or now - self.stepped_at < self.shape.watchdog_s or self.barked == self.attempt:
+            return False
+        self.barked = self.attempt
+        return True
 
     @property
     def trains(self) -> bool:

@@ -21,6 +21,7 @@ class Shape:
     checkpoint_every: steps; checkpoint_s: how long one holds everybody up, 0 where it is written in the background; durable_s: from
         its step until a restart can begin from it
     load_s: from the processes' start until the first step begins; startup: (phase, seconds) of it, as the ranks announce them
+    watchdog_s: the collectives' timeout, after which waiting ranks give up and their launcher ends the job
     gc_every: about every so many steps a rank's interpreter collects garbage for about gc_s, and everybody waits; 0: collections are
         disabled, or synchronised and part of a step
     sequence_sigma: spread of the logarithm of a replica's share of tokens in a step, 0 where all sequences are equally long
@@ -37,6 +38,7 @@ class Shape:
     checkpoint_every: int = 20
     checkpoint_s: float = 5.0
     durable_s: float = 0.0
+    watchdog_s: float = 600.0
     startup: tuple[tuple[str, float], ...] = ()
     gc_every: int = 0
     gc_s: float = 0.3

@@ -159,6 +159,8 @@ class World:
                 job.advance(now)
                 if tells and job.nodes:
                     cluster.columns += job.beat()
+                if job.gives_up(now):
+                    self.plan(now, self._watchdog(job))
         for service in self.services.values():
             if self.is_watched(service):
                 service.advance(now)
@@ -166,6 +168,17 @@ class World:
             self._hear_others(busy=tells, idle=self._on_grid(IDLE_TELL_S))
             resting = sum(len(self.jobs[name].nodes) for name in self.resting if name in self.jobs)
             self.observed_node_s += _TICK_S * (len(cluster.nodes) - resting)
+
+    def _watchdog(self, job: TrainingJob) -> Iterator[float]:
+        """The collectives' timeout has passed: every rank that waits says so and aborts, and the launcher ends the rest."""
+        attempt, stand = job.attempt, JobStand(job, self.cluster.seed, self.cluster.now).stand
+        for rank in range(job.shape.world):
+            lines = stand.watchdog_lines(rank, self.cluster.now)
+            if lines and rank not in job.ended:
+                job.say(rank, *lines)
+                job.end(rank, signal=6)
+        yield 5.0
+        job.fail(134, attempt=attempt)
 
     def _hear_others(self, *, busy: bool, idle: bool) -> None:
         """The agents of nodes that no training job is on."""

@@ -141,3 +141,10 @@ def test_a_process_that_ended_is_told_and_gives_no_dump() -> None:
     names = {r.name for batch in batches(world) for r in batch.records if isinstance(r, DumpRecord)}
     assert "fr_rank8" in names
     assert "fr_rank9" not in names
+
+
+def test_after_the_collectives_timeout_every_rank_but_the_guilty_one_says_so_and_the_job_ends() -> None:
+    world = lived(640.0, told("host_hang", 9))
+    logs = {file: data.decode() for file, data, _, _ in world.cluster.fetch_logs(0.0) if b"Watchdog caught" in data}
+    assert set(logs) == {f"attempt-0/rank{rank}.log" for rank in range(32) if rank != 9}
+    assert (world.jobs["train"].state, set(world.jobs["train"].ended)) == ("failed", set(range(32)) - {9})
