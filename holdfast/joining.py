@@ -214,7 +214,9 @@ def _of_machines(
     machines: Sequence[_Answer], answers: Sequence[_Answer], verdicts: Mapping[str, Verdict], places: Mapping[str, tuple[str, str]]
 ) -> Verdict:
     """Nothing else is said of a job, or all is well with it: what machines say stands alone."""
-    order = sorted(machines or answers, key=lambda one: (one.said.verdict is not Judgement.HEALTHY, _MACHINE_ORDER.get(one.who, 9), one.who))
+    # a fault of the application's own in a kernel log is none where the application is well
+    says = {Judgement.CULPRIT: 0, Judgement.NOBODY: 2 if "job" in verdicts else 0, Judgement.HEALTHY: 1, Judgement.UNDECIDED: 3}
+    order = sorted(machines or answers, key=lambda one: (says[one.said.verdict], _MACHINE_ORDER.get(one.who, 9), one.who))
     first = order[0].said
     if machines:
         named = (_placed(culprit, one.said, places) for one in order for culprit in one.said.culprits)

@@ -55,7 +55,28 @@ CASES = [
     pytest.param({}, "undecided", "none", "none", [], id="nothing was told"),
     pytest.param({"job": healthy(), "logs": healthy()}, "healthy", "none", "none", [], id="all is well"),
     pytest.param(
-        {"job": said("undecided"), "training": healthy()}, "healthy", "none", "none", [], id="a run that is well, and has no end"
+        {"job": said("undecided"), "training": healthy()},
+        "healthy",
+        "none",
+        "none",
+        [],
+        id="a run that is well, and has no end",
+    ),
+    pytest.param(
+        {"logs": said("nobody", fault="user_code"), "node": healthy()},
+        "nobody",
+        "none",
+        "user_code",
+        [],
+        id="an application's own fault",
+    ),
+    pytest.param(
+        {"logs": said("nobody", fault="user_code"), "job": healthy()},
+        "healthy",
+        "none",
+        "none",
+        [],
+        id="and an application that is well",
     ),
     pytest.param({"logs": gpu()}, "culprit", "none", "gpu_hw", ["0000:1b:00"], id="a device, and no job"),
     pytest.param(
