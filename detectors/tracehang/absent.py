@@ -27,6 +27,9 @@ def excuse(case: Case, graph: Graph) -> None:
             found[rank] = left
         else:
             graph.excused[rank] = list(fronts)
+    # where one that is excused keeps them waiting nobody else need be the reason
+    found = {rank: left for rank, edges in found.items() if (left := [e for e in edges if not _excused(graph, e)])}
+    graph.excused |= {rank: [] for rank in sinks(graph, graph.waiters) if rank not in case.recordings and rank not in found}
     seen = {rank for rank, edges in found.items() if any(e.why is not Why.UNSEEN for e in edges)} or set(found)
     alone = {rank for rank in seen if any(_only(graph, rank, e) for e in found[rank])} or seen
     graph.excused |= {rank: [] for rank in found if rank not in alone}
@@ -38,6 +41,11 @@ def needed(graph: Graph, rank: int) -> Iterator[Edge]:
         front = graph.fronts.get((edge.group, edge.seq))
         if edge.why not in UNKNOWN or front is None or front.explained is False:
             yield edge
+
+
+def _excused(graph: Graph, edge: Edge) -> bool:
+    front = graph.fronts.get((edge.group, edge.seq))
+    return front is not None and any(other in graph.excused for why in UNKNOWN for other in front.waited.get(why, ()))
 
 
 def _only(graph: Graph, rank: int, edge: Edge) -> bool:

@@ -82,14 +82,11 @@ def _has_before(case: Case, rank: int, edge: Edge) -> bool:
 
 
 def _lives(case: Case, rank: int) -> bool:
-    """Whether something beside the dump shows the rank alive: its stack, or a kernel that says so while it does not answer."""
+    """Whether something shows that a rank lives and yet does not answer: its side thread's silence, or a kernel that holds it."""
     process = case.processes.get(rank)
     about = case.about.get(rank)
-    return (
-        rank in case.stacks
-        or (process is not None and process.state not in ("X", "Z", ""))
-        or (about is not None and not about.answered)
-    )
+    silent = about is not None and not about.answered and (process is None or process.state not in ("X", "Z"))
+    return silent or (process is not None and process.state not in ("X", "Z") and case.sleeps_alone(rank))
 
 
 def _telling(edges: Sequence[Edge]) -> Edge:

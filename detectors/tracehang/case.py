@@ -22,11 +22,12 @@ _RARE_SHARE = 0.05
 class Case:
     """The evidence. no_dump: rank -> why its dump could not be had; files: rank -> the name of its dump or stack.
 
-    transfers: the groups with sends and receives
+    partial: ranks that have begun to write one; transfers: the groups with sends and receives
     """
 
     recordings: dict[int, Recording] = field(default_factory=dict)
     no_dump: dict[int, str] = field(default_factory=dict)
+    partial: set[int] = field(default_factory=set)
     about: dict[int, About] = field(default_factory=dict)
     stacks: dict[int, Stack] = field(default_factory=dict)
     processes: dict[int, Process] = field(default_factory=dict)
@@ -107,6 +108,12 @@ class Case:
         if stack is None or stack.waits or stack.doing is Doing.DEVICE:
             return False
         return stack.doing is not Doing.OTHER or self._places[str(stack.frames[0])] <= max(_RARE, _RARE_SHARE * len(self.stacks))
+
+    def sleeps_alone(self, rank: int) -> bool:
+        """Whether the kernel shows a rank in a state in which few of its peers are: those that wait for a device all poll alike."""
+        states = Counter((process.state, process.wchan) for process in self.processes.values())
+        own = self.processes[rank]
+        return states[own.state, own.wchan] <= max(_RARE, _RARE_SHARE * len(self.processes)) < len(self.processes)
 
     def stands(self, rank: int) -> bool:
         """Whether a rank's host is seen in a communication, or waiting for its device to come through one."""

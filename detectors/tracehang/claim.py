@@ -35,6 +35,20 @@ _STEP_PHASES = (
 _MOVING_BYTES = 1 << 20
 
 
+# How many of a kind must be known before a limit of its own replaces the setting; a job is seldom started.
+_STARTS_KNOWN, _PHASES_KNOWN = 1, 3
+_LENGTHS_KEPT, _MOST_PHASES = 16, 64
+
+# Beats come about every second; what is longer than both of these was seen by nobody.
+_MOST_GAP_S, _GAP_FACTOR = 10.0, 3.0
+_BEAT_SHARE, _MOST_BEAT_S = 0.1, 60.0
+
+
+def _learn(job: "Watched", phase: str, length_s: float) -> None:
+    if phase in job.lengths_s or len(job.lengths_s) < _MOST_PHASES:
+        job.lengths_s[phase] = [*job.lengths_s.get(phase, [])[1 - _LENGTHS_KEPT :], length_s]
+
+
 def _in_step(phase: str) -> bool:
     return any(part in phase.lower() for part in _STEP_PHASES)
 
@@ -44,6 +58,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     startup_s: before the first step; early_s: before the pace is known; phase_s: in an announced phase, or one read
     from the stacks; storage_factor: how many limits a job may be silent while it moves data through storage
+    phase_factor: once a kind of phase, or the start, is known it may take so many times its longest
+    least_startup_s, least_phase_s: but never less than these
     """
 
     factor: float = 5.0
@@ -52,6 +68,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     early_s: float = 60.0
     phase_s: float = 900.0
     storage_factor: float = 10.0
+    phase_factor: float = 3.0
+    least_startup_s: float = 600.0
+    least_phase_s: float = 60.0
 
 
 class Watched(msgspec.Struct):
@@ -59,7 +78,9 @@ class Watched(msgspec.Struct):
 
     step, stepped_at: the last completed of any rank; rank: the one whose steps are learned from, -1 none yet
     io_bytes: by agent, so far; io_at: when one of them last moved much
-    phases: by agent, the announced phase now open; resumed_at: when the last one ended; waits_s: limit granted for the present silence
+    phases: by agent, the announced phase now open; phase_at: since when; resumed_at: when the last one ended
+    waits_s: limit granted for the present silence; stall_s: without progress while somebody said so; beat_s: usual time between beats
+    lengths_s: how long phases of each name have taken; "" is the time from the start to the first step
     """
 
     attempt: int = 0
@@ -69,6 +90,10 @@ class Watched(msgspec.Struct):
     heard_at: float = 0.0
     rank: int = -1
     phases: dict[str, str] = {}
+    phase_at: float = 0.0
+    stall_s: float = 0.0
+    beat_s: float = 1.0
+    lengths_s: dict[str, list[float]] = {}
     resumed_at: float = 0.0
     io_bytes: dict[str, int] = {}
     io_at: float = 0.0
@@ -115,15 +140,18 @@ class Claim:
                 yield self._finding(JobId(name), job, limit_s)
 
     def silence_s(self, job: Watched) -> float:
-        """Seconds from the last sign of progress to the last sign of life."""
+        """Seconds without progress that somebody has seen, from the last sign of progress to the last sign of life.
+
+        They are added up beat by beat: while no agent speaks nobody knows what the job does.
+        """
         since = max(job.stepped_at, job.begun_at, job.resumed_at)
-        return job.heard_at - since if since else 0.0
+        return min(job.heard_at - since, job.stall_s) if since else 0.0
 
     def limit_s(self, job: Watched) -> float:
         """How long this job may be silent now."""
         limits, learned = self.limits, job.learned
         if job.stepped_at <= job.begun_at:
-            return limits.startup_s
+            return self._known_s(job, "", limits.startup_s, least_s=limits.least_startup_s)
         if len(learned.gaps_s) < 3:
             limit_s = max(limits.early_s, limits.factor * learned.pace_s())
         else:
@@ -131,10 +159,18 @@ class Claim:
         pause_s = max(2.0 * learned.expected_s(job.step), 1.5 * learned.by_the_clock_s())
         limit_s = max(limit_s, pause_s, job.waits_s)
         if job.phases:
-            limit_s = max(limit_s, limits.phase_s)
+            allowed = (self._known_s(job, name, limits.phase_s, least_s=limits.least_phase_s) for name in set(job.phases.values()))
+            limit_s = max(limit_s, *allowed)
         if job.io_at and job.heard_at - job.io_at < limit_s:
             return limits.storage_factor * limit_s  # it saves or loads: not still
         return limit_s
+
+    def _known_s(self, job: Watched, phase: str, unknown_s: float, *, least_s: float) -> float:
+        """How long a phase may take: by those of its name that this job has been through, else by the setting."""
+        lengths_s = job.lengths_s.get(phase, [])
+        known_s = self.limits.phase_factor * max(lengths_s, default=0.0)
+        # one that is longer than the setting allows is learned at once, a shorter limit only from several
+        return max(known_s, least_s) if len(lengths_s) >= (_STARTS_KNOWN if not phase else _PHASES_KNOWN) else max(known_s, unknown_s)
 
     def grant(self, name: str, phase: str) -> Finding | None:
         """Let the present silence last as long as the phase that the stacks show; None if it has been granted already."""
@@ -160,12 +196,12 @@ class Claim:
                 yield self._withdraw(name, job, change.at, f"the job has {change.state}")
             job.waits_s, job.io_at, job.phases = 0.0, 0.0, {}
         if began:
-            job.begun_at = change.at
+            job.begun_at, job.stall_s = change.at, 0.0
 
     def _on_beats(self, job: Watched, seen: Beats) -> Iterator[Finding]:
         if seen.attempt != job.attempt and job.begun_at:
             return
-        job.heard_at = max(job.heard_at, seen.at)
+        self._note_beat(job, seen.at)
         job.begun_at = job.begun_at or seen.at
         self._note_phase(job, seen)
         self._note_storage(job, seen)
@@ -173,8 +209,21 @@ class Claim:
         if last.stepped_at > max(job.stepped_at, job.begun_at):
             yield from self._stepped(JobId(seen.job), job, last)
 
+    def _note_beat(self, job: Watched, at: float) -> None:
+        """Add to the stall what lies between two beats, but no more than usually does: a longer gap was seen by nobody."""
+        gap_s = at - job.heard_at
+        if gap_s <= 0.0:
+            return
+        if job.heard_at:
+            job.stall_s += min(gap_s, max(_MOST_GAP_S, _GAP_FACTOR * job.beat_s))
+            job.beat_s += _BEAT_SHARE * (min(gap_s, _MOST_BEAT_S) - job.beat_s)
+        job.heard_at = at
+
     def _stepped(self, name: JobId, job: Watched, last: Beat) -> Iterator[Finding]:
+        if job.begun_at and job.stepped_at <= job.begun_at:
+            _learn(job, "", last.stepped_at - job.begun_at)
         job.step, job.stepped_at, job.waits_s, job.io_at = last.step, last.stepped_at, 0.0, 0.0
+        job.stall_s = min(job.stall_s, max(0.0, job.heard_at - last.stepped_at))
         if job.claimed:
             yield self._withdraw(name, job, last.stepped_at, f"step {last.step} was completed")
 
@@ -194,9 +243,11 @@ class Claim:
     def _note_phase(self, job: Watched, seen: Beats) -> None:
         open_now = next((beat.phase for beat in seen.beats if beat.phase and not _in_step(beat.phase)), "")
         if open_now and (seen.source in job.phases or len(job.phases) < MOST_AGENTS):
+            job.phase_at = job.phase_at if job.phases else seen.at
             job.phases[seen.source] = open_now
-        elif job.phases.pop(seen.source, "") and not job.phases:
-            job.resumed_at = seen.at
+        elif (ended := job.phases.pop(seen.source, "")) and not job.phases:
+            job.resumed_at, job.stall_s = seen.at, 0.0
+            _learn(job, ended, seen.at - job.phase_at)
 
     def _note_storage(self, job: Watched, seen: Beats) -> None:
         moved, before = sum(beat.io_bytes for beat in seen.beats), job.io_bytes.pop(seen.source, 0)

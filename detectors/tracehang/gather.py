@@ -61,7 +61,7 @@ class Pile:
     def case(self, world_size: int = 0) -> Case:
         """All of it, joined. world_size: ranks there should be, 0 as the evidence says."""
         return Case(
-            recordings=self.recordings, no_dump=self._no_dump(),
+            recordings=self.recordings, no_dump=self._no_dump(), partial=self._partial(),
             about=self.about, stacks=self._stacks_by_rank(), processes=self.processes, communicators=self.communicators,
             files=self.files, world_size=world_size, devices=self._devices_by_rank(),
         )  # fmt: skip
@@ -113,6 +113,11 @@ class Pile:
             if content.kind == "flight_recorder" or (not content.kind and (piece.rank is not None or named_so)):
                 found.setdefault(piece.owner or 0, content.problem)
         return {rank: why for rank, why in found.items() if rank not in self.recordings}
+
+    def _partial(self) -> set[int]:
+        """Ranks whose dump is there but cut short: they answered, so their silence says nothing."""
+        broken = {piece.owner for piece, content in self._failed if content.kind == "flight_recorder" and content.problem != "empty file"}
+        return {rank for rank in broken if rank is not None and rank not in self.recordings}
 
     def _stacks_by_rank(self) -> dict[int, Stack]:
         """A stack is the rank's in its file's name, else of the rank with its process id, else in the order of the file."""

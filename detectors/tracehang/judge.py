@@ -24,6 +24,9 @@ _HOST_ACTION = {
 }
 _MOST_CULPRITS = 256
 
+# What tells a device that has stalled from those that wait for it.
+_BESIDE = ("device utilisation and power of each rank", "XIDs and link errors of the nodes", "NCCL RAS")
+
 # What a peer's own error, or a launcher, never sends; within this time of the first they count as its equals.
 _FROM_OUTSIDE = frozenset({4, 7, 8, 9, 11})
 _AT_ONCE_S = 1.0
@@ -79,14 +82,20 @@ def _ended(case: Case) -> dict[int, Process]:
 
 def _mismatch(case: Case, graph: Graph) -> Finding | None:
     """Ranks that entered one collective with different operations or sizes wait for ever."""
-    for found in mismatches(case):
-        extra: dict[str, Json] = {"mismatch": {"group": found.group, "seq": found.seq, "calls": found.calls()}}
-        if not found.odd:
-            why = f"the ranks of group {case.describe(found.group)} call different operations at #{found.seq}, no side is the odd one"
-            return Finding(judgement=Judgement.NOBODY, fault=Fault.USER_CODE, action=Action.STOP, why=why, extra=extra)
-        blames = [Blame(r, HangCause.MISMATCH, found.confidence, [found.sentence(r, case)]) for r in found.odd]
-        return _culprits(case, blames, why="its call does not fit that of its peers", extra=extra)
-    return None
+    found = list(mismatches(case))
+    if not found:
+        return None
+    clear = [one for one in found if one.odd]
+    first = (clear or found)[0]
+    extra: dict[str, Json] = {"mismatch": {"group": first.group, "seq": first.seq, "calls": first.calls()}}
+    if not clear:
+        why = f"the ranks of group {case.describe(first.group)} call different operations at #{first.seq}, no side is the odd one"
+        return Finding(judgement=Judgement.NOBODY, fault=Fault.USER_CODE, action=Action.STOP, why=why, extra=extra)
+    blames: dict[int, Blame] = {}
+    for one in clear:
+        for rank in one.odd:
+            blames.setdefault(rank, Blame(rank, HangCause.MISMATCH, one.confidence, [one.sentence(rank, case)]))
+    return _culprits(case, list(blames.values()), why="its call does not fit that of its peers", extra=extra)
 
 
 def _host(case: Case, graph: Graph) -> Finding | None:
@@ -103,7 +112,15 @@ def _host(case: Case, graph: Graph) -> Finding | None:
 def _absent(case: Case, graph: Graph) -> Finding | None:
     """Nobody of whom anything is known holds up the rest: it is one of whom nothing is."""
     blames = _absent_blames(case, graph)
-    return _culprits(case, blames, why="the others wait for it, and it has left no dump") if blames else None
+    silent = [blame for blame in blames if not case.stands(blame.rank) and blame.rank not in case.partial]
+    if silent:
+        return _culprits(case, silent, why="the others wait for it, and it has left no dump")
+    if not blames:
+        return None
+    ranks = words.numbers(blame.rank for blame in blames)
+    why = f"the others wait for ranks {ranks}, whose dumps are missing or broken, and nothing shows that they are not victims too"
+    missing = [f"whole dumps of ranks {ranks}", *_BESIDE]
+    return Finding(judgement=Judgement.UNDECIDED, fault=Fault.UNKNOWN, missing=missing, why=why)
 
 
 def _absent_blames(case: Case, graph: Graph) -> list[Blame]:
@@ -122,6 +139,14 @@ def _ring(case: Case, graph: Graph) -> Finding | None:
     blames = [blame for ring in rings for blame in _skippers(case, graph, ring)]
     if blames:
         return _culprits(case, blames, why="it went past an operation that its peers wait in")
+    unknown = [rank for ring in rings for rank in ring if rank not in case.recordings and rank not in case.stacks]
+    if unknown:
+        text = "its peers wait for each other and for it, and none of those whose dumps are there has left its order"
+        if len(unknown) == 1:
+            return _culprits(case, [Blame(unknown[0], HangCause.NO_DUMP, 0.5, [text])], why="one of a ring of waits has left no dump")
+        missing = [f"dumps of ranks {words.numbers(unknown)}", *_BESIDE]
+        why = "ranks without a dump are in a ring of waits"
+        return Finding(judgement=Judgement.UNDECIDED, fault=Fault.UNKNOWN, missing=missing, why=why)
     ranks: list[Json] = [list[Json](ring) for ring in rings]
     why = f"ranks {words.numbers(rings[0])} wait for each other: the order of their operations does not fit, no machine is to blame"
     return Finding(
@@ -156,24 +181,22 @@ def _odd_device(case: Case, graph: Graph) -> Finding | None:
 
 def _not_started(case: Case, graph: Graph) -> Finding | None:
     """Equal dumps with the recorder's timing on: a rank whose kernel has not begun where its peers' have is held up before it."""
+    blames = []
     for ops in _fronts(case).values():
         waiting = [r for r, started in ops.items() if not started]
         if waiting and 2 * len(waiting) <= len(ops) and len(waiting) < len(ops):
             op = case.pending(waiting[0])
             text = f"its kernel of {op.name} #{op.seq} has not begun, its peers' have" if op else ""
-            return _culprits(
-                case,
-                [Blame(r, HangCause.DEVICE_STUCK, 0.7, [text]) for r in waiting],
-                why="its device stands before the operation",
-            )
-    return None
+            blames += [Blame(r, HangCause.DEVICE_STUCK, 0.7, [text]) for r in waiting]
+    return _culprits(case, blames, why="its device stands before the operation") if blames else None
 
 
 def _ras(case: Case, graph: Graph) -> Finding | None:
-    """NCCL's own counts: a rank that has launched fewer collectives of a communicator than its peers."""
+    """NCCL's own counts: a rank that has launched fewer collectives of a communicator than its peers, and is in none itself."""
     blames = [
         Blame(rank, HangCause.NO_DUMP if not answers else HangCause.HOST_STUCK, 0.8, [text])
         for rank, text, answers in behind(case.communicators)
+        if case.pending(rank) is None
     ]
     return _culprits(case, blames, why="NCCL counts fewer launches for it than for its peers") if blames else None
 
@@ -215,7 +238,7 @@ def _all_equal(case: Case, graph: Graph) -> Finding:
     """Every rank has entered the same operation and none has completed it."""
     missing = ["stacks of all ranks"] if not case.stacks else []
     missing += ["flight recorder dumps of all ranks"] if _without(case) else []
-    missing += ["device utilisation and power of each rank", "XIDs and link errors of the nodes", "NCCL RAS"]
+    missing += _BESIDE
     why = "all ranks stand in the same operation: a device or link has stalled before or in it, the dumps alone cannot say whose"
     return Finding(judgement=Judgement.UNDECIDED, fault=Fault.UNKNOWN, missing=missing, why=why)
 

@@ -15,8 +15,8 @@ _ALIKE_BOTH = ("all_reduce", "allreduce", "broadcast")
 _ALIKE_OUT = ("all_gather", "allgather")
 _ALIKE_IN = ("reduce_scatter",)
 
-# Where a part of a group that is larger than this calls something else, the program took two ways; no rank is the odd one.
-_ODD_SHARE = 0.34
+# Where more than one and more than this part of a group call something else, the program took two ways; no rank is the odd one.
+_ODD_SHARE = 0.13
 
 # How sure it is who is odd: by a clear majority of its own group, or of two by what other groups of the kind call.
 _BY_PEERS, _BY_LIKE = 0.9, 0.75
@@ -61,16 +61,19 @@ def mismatches(case: Case) -> Iterator[Mismatch]:
 
 
 def _judged(case: Case, group: str, seq: int, sides: dict[str, list[int]]) -> Mismatch:
-    """Who of them is odd: those outside the majority, of two sides alike in size those that call what no other group does."""
-    called = sum(map(len, sides.values()))
+    """Who of them is odd: few outside a clear majority, or of a pair the one that calls what no other group of the kind does."""
+    members = case.members.get(group, ())
+    called, most = sum(map(len, sides.values())), len(next(iter(sides.values())))
     usual = usual_call(case, group, seq)
     known = call_text(*usual[0]) if usual is not None and call_text(*usual[0]) in sides else ""
-    right, most = known or next(iter(sides)), len(next(iter(sides.values())))
+    right = known if known and len(sides[known]) == most else next(iter(sides))
     odd = sorted(rank for call, ranks in sides.items() if call != right for rank in ranks)
-    clear = most * 2 > called and len(odd) <= max(1, _ODD_SHARE * called) and len(sides[right]) == most
-    if not clear and not (known and len(odd) == 1):
+    clear = most * 2 > called and (len(odd) == 1 or len(odd) <= _ODD_SHARE * len(members))
+    if not clear and not (known and len(odd) == 1 and len(members) == called):
         odd = []
-    return Mismatch(group=group, seq=seq, sides=sides, odd=tuple(odd), confidence=_BY_PEERS if clear else _BY_LIKE, usual=known)
+    # those of whom nothing is known may be on the smaller side: then the program took two ways
+    sure = clear and 2 * (len(members) - most) < len(members)
+    return Mismatch(group=group, seq=seq, sides=sides, odd=tuple(odd), confidence=_BY_PEERS if sure else _BY_LIKE, usual=known)
 
 
 def _call(op: Op) -> str:

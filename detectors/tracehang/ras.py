@@ -67,13 +67,14 @@ def read_ras(data: bytes) -> list[Communicator]:
 def behind(communicators: Sequence[Communicator]) -> Iterator[tuple[int, str, bool]]:
     """Ranks that are missing, or behind the most in some collective: (rank, sentence, whether it answers); a rank once."""
     told: set[int] = set()
+    waits = {rank for one in communicators for rank in _waiting(one)}
     for one in communicators:
         absent = [m for m in one.members if not m.answers]
         late = [
             (m, kind, most)
             for kind, most in _most(one).items()
             for m in one.members
-            if m.answers and m.counts.get(kind, 0) < most
+            if m.answers and m.counts.get(kind, 0) < most and m.rank not in waits
         ]
         if 2 * len({m.rank for m, _, _ in late}) > one.size:
             late = []  # more behind than not: they were looked at while they moved
@@ -95,9 +96,16 @@ def behind(communicators: Sequence[Communicator]) -> Iterator[tuple[int, str, bo
                 )
 
 
+def _waiting(one: Communicator) -> set[int]:
+    """Ranks that have launched all that was in a communicator of which a peer is behind: they wait there, wherever else they are late."""
+    most = _most(one)
+    late = {m.rank for m in one.members if not m.answers or any(m.counts.get(kind, 0) < n for kind, n in most.items())}
+    return {m.rank for m in one.members if m.rank not in late} if late else set()
+
+
 def _most(one: Communicator) -> dict[str, int]:
     kinds = {kind for m in one.members for kind in m.counts}
-    return {kind: max(m.counts.get(kind, 0) for m in one.members if m.answers) for kind in sorted(kinds)}
+    return {kind: max((m.counts.get(kind, 0) for m in one.members if m.answers), default=0) for kind in sorted(kinds)}
 
 
 def _communicator(row: Mapping[str, Any]) -> Communicator:
