@@ -25,7 +25,7 @@ _WORD = re.compile(r"^[a-zA-Z_:][a-zA-Z0-9_:]*$")
 _BLANK = 2.0**63 - 4096
 _BLANKS_OF_DCGM = ((2147483632.0, 2147483647.0), (140737488355328.0, 140737488355343.0))
 _SUSPECT = 2147483632.0  # readings below it cannot be blanks
-_LIES = ("source.blank_values", "source.not_numbers", "source.negative_counters", "source.lag_s")
+LIES = ("source.blank_values", "source.not_numbers", "source.negative_counters", "source.lag_s")
 
 Places = dict[tuple[Target, str], tuple[int, str]]
 
@@ -117,7 +117,7 @@ class _Reader:
         self._page, self._at, self._places = page, at, places
         self.rows: defaultdict[Kind, dict[str, dict[str, float]]] = defaultdict(dict)
         self._found: dict[Kind, dict[Target, dict[str, float]]] = {}
-        self._lies = dict.fromkeys(_LIES, 0.0)
+        self._lies = dict.fromkeys(LIES, 0.0)
 
     def target(self, alias: Alias, labels: str) -> Target:
         return _target(alias, labels, self._page)

@@ -8,9 +8,9 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from collectors.aliases import aliases
-from collectors.exposition import MOST_BYTES, Page, PageError, parse_page
-from collectors.sourcestate import SourceStates
-from holdfast.events import Observation
+from collectors.exposition import LIES, MOST_BYTES, Page, PageError, parse_page
+from collectors.sourcestate import SourceStates, reading
+from holdfast.events import Observation, Samples
 
 _MOST_WAITING = 4096
 
@@ -18,7 +18,8 @@ _MOST_WAITING = 4096
 class Pages:
     """The collector `pages`. A source that is down, or that writes nonsense, is `source.up` 0 and never an exception.
 
-    urls: pages to scrape every `every_s`, each with `timeout_s`; read: instead of urls, gives the pages that are ready now, as source, text (None: it cannot be read), node and job
+    urls: pages to scrape every `every_s`, each with `timeout_s`
+    read: instead of urls, gives the pages that are ready now, as source, text (None: it cannot be read), node and job
     names: an alias table of the user's own, over the one of the package
     """
 
@@ -32,6 +33,7 @@ class Pages:
         self._read = read
         self._ready: queue.Queue[Page | str] = queue.Queue(_MOST_WAITING)
         self._states = SourceStates()
+        self._lying: set[str] = set()
         for url in urls:
             scraper = threading.Thread(target=self._scrape, args=(url, every_s, timeout_s), name=f"scrape {url}", daemon=True)
             scraper.start()
@@ -57,7 +59,16 @@ class Pages:
             yield from self._states.of(page.source, now, up=False, node=page.node, job=page.job)
             return
         yield from tables
+        yield from self._honest(page, tables, now)
         yield from self._states.of(page.source, now, up=True, node=page.node, job=page.job)
+
+    def _honest(self, page: Page, tables: Sequence[Samples], now: float) -> Iterator[Observation]:
+        """A page that held readings that are none, and holds none of them any more, is said to be as it should be."""
+        if any(LIES[0] in table.signals for table in tables):
+            self._lying.add(page.source)
+        elif page.source in self._lying:
+            self._lying.discard(page.source)
+            yield reading(page.source, dict.fromkeys(LIES, 0.0), now, node=page.node, job=page.job)
 
     def _scrape(self, url: str, every_s: float, timeout_s: float) -> None:
         while True:

@@ -11,6 +11,7 @@ from collectors.node.notes import Notes
 from collectors.node.survey import look
 from collectors.node.tree import Tree
 from collectors.nodestate import NodeState
+from collectors.pages import Pages
 from detectors.nodecheck.checks import Check, Checks, ChecksError, Condition, condition_of, sentence
 from detectors.nodecheck.online import NodeChecks
 from holdfast.events import Change, Changes, Observation, Samples
@@ -154,3 +155,11 @@ def test_the_collector_gives_looks_that_the_checks_judge(tmp_path: Path) -> None
     later = list(collector.poll(2.0))
     found = [f for seen in (*healthy, *later) if isinstance(seen, Samples) for f in checks.observe(seen)]
     assert [(f.check, f.target) for f in found] == [("nic.degraded_rate", Target(Kind.NIC, "mlx5_3:1", node="n3"))]
+
+
+def test_a_page_that_lies_is_told_until_it_is_as_it_should_be() -> None:
+    form = 'DCGM_FI_DEV_GPU_TEMP{{gpu="0",Hostname="n0"}} {}\n'
+    pages = [form.format(value) for value in (9223372036854775794, 9223372036854775794, 50, 51)]
+    collector, checks = Pages(read=lambda now: [("dcgm:n0", pages.pop(0), "n0", "j")]), NodeChecks()
+    found = [f for n in range(4) for seen in collector.poll(float(n)) if isinstance(seen, Samples) for f in checks.observe(seen)]
+    assert [(f.check, f.cleared) for f in found] == [("source.blank_values", False), ("source.blank_values", True)]
