@@ -81,6 +81,7 @@ class Gather:
         self._open: dict[int, Open] = {}
         self._heard = np.zeros(0, dtype=np.int64)  # the turn in which each rank was last heard, from 1
         self._turn, self._ended_at = 0, 0.0
+        self._lately = -1  # how many have been heard lately, -1: not counted yet
         self._places: dict[str, int] = {}
 
     @property
@@ -120,7 +121,7 @@ class Gather:
         """A new attempt counts its steps from wherever it begins."""
         self._pending.clear()
         self._open.clear()
-        self._rows, self.judged, self._ended_at, self._turn = 0, -1, 0.0, 0
+        self._rows, self.judged, self._ended_at, self._turn, self._lately = 0, -1, 0.0, 0, -1
         self._heard[:] = 0
 
     def _waiting(self) -> int:
@@ -129,9 +130,11 @@ class Gather:
 
     def _expected(self) -> int:
         """How many ranks are waited for: those heard lately, all of the job before anything is known."""
-        if self._turn < _SILENT:
-            return self.world or max(1, int((self._heard > 0).sum()))
-        return max(1, int((self._heard > self._turn - _SILENT).sum()))
+        if self._turn < _SILENT and self.world:
+            return self.world
+        if self._lately < 0:
+            self._lately = max(1, int((self._heard > max(0, self._turn - _SILENT)).sum()))
+        return self._lately
 
     def _absorb(self) -> None:
         """Sort what was laid aside by step. Batches with the same signals are worked on as one."""
@@ -183,7 +186,7 @@ class Gather:
     def _put(self, step: int, ranks: np.ndarray, ended_at: float, parts: np.ndarray, at: float) -> None:
         if step <= self.judged:
             if ended_at <= self._ended_at:
-                self._heard[ranks] = self._turn  # too late, its step has been judged; the next one waits for it
+                self._heard[ranks], self._lately = self._turn, -1  # too late, its step has been judged; the next one waits for it
                 return
             self.judged = step - 1  # it was done again, from a checkpoint
         one = self._open.setdefault(step, Open(first_at=at))
@@ -193,6 +196,7 @@ class Gather:
 
     def _close(self, step: int, one: Open) -> Board:
         self._turn += 1
+        self._lately = -1
         ranks, parts = one.rows[0]
         if len(one.rows) > 1 or len(ranks) != self.ranks or not np.array_equal(ranks, np.arange(self.ranks)):
             whole = np.full((WIDTH, self.ranks), np.nan, dtype=np.float32)
@@ -227,7 +231,7 @@ class Gather:
         self.node = np.frombuffer(kept.node, dtype=np.int64).copy()
         self.nodes, self._places = kept.nodes, {name: n for n, name in enumerate(kept.nodes)}
         self.world, self.judged, self._ended_at = kept.world, kept.judged, kept.judged_ended_at
-        self.at, self._turn = kept.at, kept.turn
+        self.at, self._turn, self._lately = kept.at, kept.turn, -1
 
 
 def _joined(columns: list[np.ndarray]) -> np.ndarray:

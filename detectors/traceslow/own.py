@@ -6,7 +6,7 @@ from detectors.traceslow.phases import DATA, PAUSE, STEP, TOKENS, TRANSFER, WAIT
 
 # Phases that add up to so much of the step tell all of it: what is left over is the rank's own too.
 _COVERED = (0.7, 1.05)
-_SAMPLE = 512
+_SAMPLE = 256
 # Work per token is compared where it spreads by so much less than work.
 _EVENER = 0.7
 
@@ -26,10 +26,10 @@ def own_time(parts: np.ndarray) -> np.ndarray:
     own phases; of step times alone, the step.
     """
     step, wait = parts[STEP], parts[WAIT]
-    own = _sum(parts, WORK, DATA)
+    own = sum_of(parts, WORK, DATA)
     if own is None:
         own = step if not np.isfinite(wait).any() else np.full(len(step), np.nan)
-    other = _sum(parts, WAIT, TRANSFER, PAUSE)
+    other = sum_of(parts, WAIT, TRANSFER, PAUSE)
     if not np.isfinite(wait[:_SAMPLE]).any() or other is None:
         return own
     covered = middle((_some(own) + _some(other)) / _some(step))
@@ -39,7 +39,7 @@ def own_time(parts: np.ndarray) -> np.ndarray:
     return arrival if arrival.min() > 0 else np.where(arrival > 0, arrival, own)
 
 
-def _sum(parts: np.ndarray, *which: int) -> np.ndarray | None:
+def sum_of(parts: np.ndarray, *which: int) -> np.ndarray | None:
     """The sum of some parts, of each rank what it tells of them; None where nobody tells any."""
     told = [parts[part] for part in which if not np.isnan(parts[part, 0]) or np.isfinite(parts[part]).any()]
     if not told:

@@ -6,11 +6,13 @@ import numpy as np
 
 from detectors.traceslow.costs import cause_of
 from detectors.traceslow.factors import Factors
-from detectors.traceslow.graph import ordinal
+from detectors.traceslow.graph import number, ordinal
 from detectors.traceslow.trace import Operations
 
 # A longer sequence makes its forward and its backward longer alike. The paper finds 0.9 in such jobs, other noise lowers it.
 _ALIKE = 0.6
+# So many of the passes have their other half in the trace.
+_PAIRED = 0.8
 # An operation so much over its usual length holds a pause.
 _PAUSE = 1.3
 # A collector of garbage stops the thread that launches forward work; backward work is launched by another.
@@ -71,12 +73,12 @@ def _correlation(ops: Operations, rest: np.ndarray) -> float | None:
         batch = ops.microbatch[r] if told else ordinal(ops.step[r], ops.rank[r])
         turn = ordinal(ops.step[r], ops.rank[r], batch)
         sides.append(np.stack([ops.step[r], ops.rank[r], batch, turn, r]))
-    if sides[0].shape != sides[1].shape:
+    one, other = sides
+    key = number(*np.concatenate([one[:4], other[:4]], axis=1))
+    _, first, second = np.intersect1d(key[: one.shape[1]], key[one.shape[1] :], return_indices=True)
+    if len(first) < _PAIRED * max(one.shape[1], other.shape[1]):
         return None
-    one, other = (side[:, np.lexsort(side[3::-1])] for side in sides)
-    if not np.array_equal(one[:4], other[:4]):
-        return None
-    a, b = rest[one[4]], rest[other[4]]
+    a, b = rest[one[4, first]], rest[other[4, second]]
     if len(a) < 4 or a.std() < 1e-9 or b.std() < 1e-9:
         return None
     return round(float(np.corrcoef(a, b)[0, 1]), 4)

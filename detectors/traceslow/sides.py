@@ -5,18 +5,19 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 
-from detectors.traceslow.own import middle
+from detectors.traceslow.own import middle, sum_of
 from detectors.traceslow.peers import Peers
 from detectors.traceslow.phases import DATA, TRANSFER, WORK
 from detectors.traceslow.watch import Memory, Watch
 
-# A part is compared when somebody was long in it twice in a row, and for so many steps after.
-_GOES_ON = 6
+# A part is compared when somebody was long in it three times in a row, and for so many steps after.
+_TIMES, _GOES_ON = 3, 6
 
 
 def _left(parts: np.ndarray, own_s: np.ndarray) -> np.ndarray:
     """What a rank spends beside its work and its data, where its own time tells of more than those."""
-    return np.asarray(own_s - np.nan_to_num(parts[WORK]) - np.nan_to_num(parts[DATA]))
+    told = sum_of(parts, WORK, DATA)
+    return own_s if told is None else np.asarray(own_s - told)
 
 
 # Part -> its seconds, from the parts of a step and each rank's own time.
@@ -31,7 +32,7 @@ class SideMemory(msgspec.Struct):
     """A `Side` as it is kept."""
 
     watch: Memory
-    before: bytes
+    times: bytes
     due: int
 
 
@@ -40,7 +41,7 @@ class Side:
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
-        self._before = np.zeros(0, dtype=bool)
+        self._times = np.zeros(0, dtype=np.uint8)  # how many times in a row each rank was long, up to `_TIMES`
         self._due = 0
 
     @property
@@ -56,9 +57,10 @@ class Side:
         if len(seconds) > self.watch.ranks:
             self.watch.grow(len(seconds))
         long = seconds > usual + self.watch.share * usual_s
-        if len(long) == len(self._before) and bool((long & self._before).any()):
+        times = self._times if len(self._times) == len(long) else np.zeros(len(long), dtype=np.uint8)
+        self._times = np.minimum(times + np.uint8(1), np.uint8(_TIMES)) * long
+        if self._times.max() == _TIMES:
             self._due = _GOES_ON
-        self._before = long
         if self._due == 0 and not claimed:
             return
         self._due = max(0, self._due - 1)
@@ -67,9 +69,9 @@ class Side:
             self.watch.rest()
 
     def memory(self) -> SideMemory:
-        return SideMemory(self.watch.memory(), self._before.astype(np.uint8).tobytes(), self._due)
+        return SideMemory(self.watch.memory(), self._times.tobytes(), self._due)
 
     def remember(self, kept: SideMemory) -> None:
         self.watch.remember(kept.watch)
-        self._before = np.frombuffer(kept.before, dtype=np.uint8).astype(bool)
+        self._times = np.frombuffer(kept.times, dtype=np.uint8)
         self._due = kept.due

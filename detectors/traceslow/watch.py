@@ -149,20 +149,22 @@ class Watch:
     def _gather(self, kind: int, excess: np.ndarray, z: np.ndarray, began: float, least: float) -> None:
         """Add to one kind of evidence; from `least` on an excess stands out.
 
-        Only ranks that show some, or have, are looked at: one in ten of a healthy job.
+        Only ranks that show some that may ever be worth a claim, or have, are looked at: one in ten of a healthy job.
         """
-        table = self.table[kind]
-        some = np.flatnonzero((z > self._surprise.least(_ALLOWED)) | (table[_SUM] > 0.0))
-        sums, last = table[_SUM, some], table[_LAST, some]
-        sums = np.clip(sums + self._surprise.of(z[some]) - np.float32(_ALLOWED), 0.0, 3.0 * self.limit)
-        table[_SUM, some] = sums
-        goes_on = last == self._judged - 1
-        table[_SINCE, some[~goes_on]] = began - (self._begun or 0.0)
-        table[_RUN, some] = np.where(goes_on, table[_RUN, some], 0.0) + 1.0
-        table[_LAST, some] = np.where(sums > 0.0, self._judged, 0.0)
-        fade = np.where(goes_on, np.float32(_FADE), np.float32(0.0))
-        table[_EXCESS, some] = table[_EXCESS, some] * fade + np.nan_to_num(excess[some])
-        table[_OUT, some] = table[_OUT, some] * fade + (excess[some] > least)
+        sums, since, run, last, fading, out = self.table[kind]
+        some = np.flatnonzero(((z > self._surprise.least(_ALLOWED)) & (excess > 0.5 * self.share)) | (sums > 0.0))
+        excess, z = excess[some], z[some]
+        new = np.clip(sums[some] + self._surprise.of(z) - np.float32(_ALLOWED), 0.0, 3.0 * self.limit)
+        sums[some] = new
+        goes_on = last[some] == self._judged - 1
+        since[some[~goes_on]] = began - (self._begun or 0.0)
+        run[some] = run[some] * goes_on + 1.0
+        last[some] = np.where(new > 0.0, self._judged, 0.0)
+        fade = goes_on * np.float32(_FADE)
+        if np.isnan(excess).any():
+            excess = np.nan_to_num(excess)
+        fading[some] = fading[some] * fade + excess
+        out[some] = out[some] * fade + (excess > least)
 
     def _learn(self, own_z: np.ndarray | None, calm: np.ndarray) -> None:
         """Learn what is usual from who is not suspected, some steps later: an unlearned outlier keeps normal normal."""

@@ -24,6 +24,8 @@ HEALTHY_BELOW = 1.1
 _EXPLAINS = 0.3
 # More of the workers than this are no stragglers: what they share is the suspect.
 _FEW = 0.25
+# All stages of a replica are slower alike when the most is so many times the least; a node holds so many ranks at most.
+_REPLICA_ALIKE, _NODE = 1.6, 8
 # Up to so many steps there is no late part to look at for itself.
 _LATE_FROM = 8
 
@@ -120,10 +122,24 @@ class _Answer:
         if len(places) > max(1, _FEW * everywhere):
             self.texts.append(f"{len(blamed)} of {len(self.ops.ranks)} ranks are slower than their peers for long")
             return self._say(Judgement.UNDECIDED, "slow_worker", shares, missing=["what the slow ranks share: node, rack, switch, power"])
+        if self._is_one_replica(blamed):
+            replica = int(self.ops.dp[blamed[0].who])
+            self.texts.append(
+                f"all stages of data rank {replica} compute longer by about as much, on machines of their own: its sequences are longer"
+            )
+            return self._say(Judgement.NOBODY, "sequence_imbalance", shares, fault=Fault.WORKLOAD)
         total = max(sum(alone[s.who] for s in blamed), 1e-12)
         share, together = self.costs.share("slow_worker"), len(blamed) / len(places)
         culprits = tuple(self._worker(s, share * alone[s.who] / total, together=together) for s in blamed[:MOST_ROWS])
         return self._say(Judgement.CULPRIT, "slow_worker", shares, culprits=culprits, action=Action.REPLACE)
+
+    def _is_one_replica(self, blamed: list[Spell]) -> bool:
+        """Whether they are all stages of one data rank, slower alike, and too far apart to be one node's ranks."""
+        ops, stages = self.ops, len(set(self.ops.pp.tolist()))
+        of = [int(ops.pp[spell.who]) for spell in blamed]
+        alike = max(s.excess for s in blamed) <= _REPLICA_ALIKE * min(s.excess for s in blamed)
+        apart = len({int(ops.ranks[spell.who]) // _NODE for spell in blamed})
+        return stages > 1 and len(set(of)) == stages and len({int(ops.dp[s.who]) for s in blamed}) == 1 and alike and apart > 1
 
     def _worker(self, spell: Spell, share: float, *, together: float) -> Culprit:
         factors, ops = self.costs.factors, self.ops

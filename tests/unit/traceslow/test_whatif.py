@@ -135,6 +135,10 @@ def test_who_is_to_blame_is_named(tmp_path: Path, job: Job, culprits: list[tuple
             "workload",
             id="sequences are uneven and a stage is heavier",
         ),
+        pytest.param(
+            Job(dp=8, change=slower(1.5, (1, 0), (1, 1), (1, 2), (1, 3))), "nobody", "sequence_imbalance", "workload",
+            id="all stages of one data rank on machines of their own",
+        ),
         pytest.param(Job(change=garbage), "nobody", "gc", "workload", id="forward work holds pauses"),
         pytest.param(
             Job(pauses=lambda step, dp, pp: [("gc", 0.3)] if (step + dp * 3 + pp * 7) % 11 == 0 else []),
