@@ -72,7 +72,8 @@ _HOLE = re.compile(rf"\{{({_NAME})\}}")
 
 # The end of a signal's name -> (factor, format): numbers as people write them.
 _UNITS: tuple[tuple[str, float, str], ...] = (
-    ("_per_s", 1.0, "{:.3g}"), ("_bps", 1e-9, "{:g} Gb/s"), ("_bytes", 2**-30, "{:.1f} GiB"), ("_hz", 1e-6, "{:.0f} MHz"), ("_ratio", 100.0, "{:.0f} %"),
+    ("_per_s", 1.0, "{:.3g}"),
+    ("_bps", 1e-9, "{:g} Gb/s"), ("_bytes", 2**-30, "{:.1f} GiB"), ("_hz", 1e-6, "{:.0f} MHz"), ("_ratio", 100.0, "{:.0f} %"),
     ("_c", 1.0, "{:.0f} C"), ("_w", 1.0, "{:.0f} W"), ("_gts", 1.0, "{:g} GT/s"), ("_s", 1.0, "{:.3g} s"), ("_rpm", 1.0, "{:.0f} rpm"),
 )  # fmt: skip
 

@@ -9,6 +9,7 @@ import numpy as np
 from detectors.catalog.tables import xids
 from detectors.nodecheck import usual
 from detectors.nodecheck.checks import Check, Checks, sentence
+from detectors.nodecheck.gates import OPS, Gates, gates_of
 from detectors.nodecheck.growth import Grown, Growth
 from detectors.nodecheck.sources import Honesty, Lie
 from holdfast.events import Samples
@@ -58,21 +59,26 @@ class Judge:
     honesty: Honesty = field(default_factory=Honesty)
     standing: dict[str, dict[Target, Standing]] = field(default_factory=dict)
     booted: dict[str, float] = field(default_factory=dict)
-    _plans: dict[tuple[str, ...], list[tuple[str, list[int]]]] = field(default_factory=dict)
+    _gates: dict[tuple[str, ...], Gates] = field(default_factory=dict)
 
     def look(self, seen: Samples) -> Iterator[Claim]:
         """Judge one batch."""
         if not seen.targets or not seen.signals:
             return
         yield from self._boot(seen)
-        values, odd = self.honesty.believable(seen, self.checks.ranges)
+        gates = self._gates_of(seen.signals)
+        values, odd = self.honesty.believable(seen, gates.low, gates.high)
         yield from self._lies(odd, ("source.implausible",), seen)
         column = {signal: values[:, n] for n, signal in enumerate(seen.signals)}
-        column |= usual.of(seen, column)
         grown = self.growth.of(seen, values)
+        further = usual.of(seen, column)
+        if further:
+            gates, column = self._gates_of((*seen.signals, *further)), column | further
+        opened = gates.open(np.column_stack([values, *further.values()]) if further else values, grown.by)
         masks: dict[str, np.ndarray] = {}
-        for id, rows in self._plan(tuple(column)):
-            yield from self._judge(id, rows, seen, column, grown, masks)
+        for id, rows in gates.ids:
+            if id in self.standing or not opened.isdisjoint(rows):
+                yield from self._judge(id, rows, seen, column, grown, masks)
         if XID in column:
             yield from self._codes(seen, column[XID])
         yield from self._lies(list(self.honesty.alive(seen, values, looks=self.patience)), ("source.frozen", "source.stuck"), seen)
@@ -106,18 +112,16 @@ class Judge:
             if before is not None and at > before + _SAME_BOOT_S:
                 yield from self.forget(target.id)
 
-    def _plan(self, signals: tuple[str, ...]) -> list[tuple[str, list[int]]]:
-        """Checks whose signals are all in a batch, by id in the order of the table."""
-        plan = self._plans.get(signals)
-        if plan is None:
-            if len(self._plans) >= _MOST_PLANS:
-                self._plans.clear()
+    def _gates_of(self, signals: tuple[str, ...]) -> Gates:
+        """The checks whose signals are all in a batch; worked out once for each form of batch."""
+        gates = self._gates.get(signals)
+        if gates is None:
+            if len(self._gates) >= _MOST_PLANS:
+                self._gates.clear()
             here = set(signals)
             fits = [n for n, row in enumerate(self.checks.rows) if (self.offline or row.online) and self._wants(n) <= here]
-            plan = self._plans[signals] = [
-                (id, rows) for id, all_rows in self.checks.by_id.items() if (rows := [n for n in all_rows if n in fits])
-            ]
-        return plan
+            gates = self._gates[signals] = gates_of(self.checks, fits, signals)
+        return gates
 
     def _wants(self, number: int) -> set[str]:
         row = self.checks.rows[number]
@@ -153,7 +157,7 @@ class Judge:
                 mask = mask & (np.isnan(column[condition.signal]) if condition.signal in column else True)
             else:
                 limit = condition.number * column[condition.other] if condition.other else condition.number
-                mask = mask & _OPS[condition.op](column[condition.signal], limit) & ~np.isnan(column[condition.signal])
+                mask = mask & OPS[condition.op](column[condition.signal], limit) & ~np.isnan(column[condition.signal])
         if row.grows and mask.any():
             mask = mask & self.growth.grew(row, seen, grown)
         if row.falls and mask.any():
@@ -245,5 +249,4 @@ def xid_check(code: int) -> Check:
     )  # fmt: skip
 
 
-_OPS = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal, "==": np.equal, "!=": np.not_equal}
 _RANK = {Severity.INFO: 0, Severity.WARNING: 1, Severity.ERROR: 2, Severity.FATAL: 3}

@@ -1,6 +1,6 @@
 """Whether a source can be believed: readings that cannot be, pages that never change, a device whose reading is stuck."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import msgspec
@@ -49,22 +49,17 @@ class Honesty:
         """The source itself as a target."""
         return Target(Kind.SOURCE, seen.source, node=seen.node)
 
-    def believable(self, seen: Samples, ranges: Mapping[str, tuple[float, float]]) -> tuple[np.ndarray, list[Lie]]:
-        """The readings that can be, NaN for the others, and what is to be said of those."""
-        values, lies = seen.values, list[Lie]()
-        for n, signal in enumerate(seen.signals):
-            limits = ranges.get(signal)
-            if limits is None:
-                continue
-            out = (values[:, n] < limits[0]) | (values[:, n] > limits[1])
-            if out.any():
-                if values is seen.values:
-                    values = values.copy()
-                for m in np.flatnonzero(out).tolist():
-                    text = f"{signal} is {shown(signal, float(seen.values[m, n]))}, which cannot be"
-                    lies.append((seen.targets[m], signal, _row("source.implausible", signal), text))
-                values[out, n] = np.nan
-        return values, lies
+    def believable(self, seen: Samples, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, list[Lie]]:
+        """The readings that can be, NaN for the others, and what is to be said of those. low, high: what each column can be."""
+        out = (seen.values < low) | (seen.values > high)
+        if not out.any():
+            return seen.values, []
+        lies = list[Lie]()
+        for m, n in zip(*np.nonzero(out), strict=True):
+            signal = seen.signals[n]
+            text = f"{signal} is {shown(signal, float(seen.values[m, n]))}, which cannot be"
+            lies.append((seen.targets[m], signal, _row("source.implausible", signal), text))
+        return np.where(out, np.nan, seen.values), lies
 
     def alive(self, seen: Samples, values: np.ndarray, *, looks: int = 0) -> Iterator[Lie]:
         """Sources whose page does not change, and targets whose reading does not while their peers' do.
@@ -72,7 +67,7 @@ class Honesty:
         looks: so many are enough, 0 for the usual number
         """
         lively = [n for n, signal in enumerate(seen.signals) if signal in LIVELY]
-        if not lively or not np.isfinite(values[:, lively]).any():
+        if not lively or np.isnan(values[:, lively]).all():
             return
         key = f"{seen.source} {seen.node} {seen.targets[0].kind}"
         before = self.pages.pop(key, None)
@@ -94,6 +89,8 @@ class Honesty:
         same = (values[:, n] == old[:, n]) & (values[:, n] > 0.0)
         if same.all() or len(same) < 4:
             page.stuck = before.stuck
+            return
+        if not same.any():
             return
         page.stuck = [count + 1 if stays else 0 for count, stays in zip(before.stuck, same.tolist(), strict=True)]
         for m, count in enumerate(page.stuck):

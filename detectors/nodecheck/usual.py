@@ -37,8 +37,9 @@ def of(seen: Samples, column: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
                 if 2 * counts.max() > len(values):
                     found[name_of(signal)] = np.full(len(seen.targets), kinds[counts.argmax()])
         for signal, name in _PEERS.items():
-            if signal in column and np.isfinite(column[signal]).sum() >= LEAST:
-                found[name] = np.full(len(seen.targets), np.nanmedian(column[signal]))
+            known = column[signal][~np.isnan(column[signal])] if signal in column else ()
+            if len(known) >= LEAST:
+                found[name] = np.full(len(seen.targets), np.sort(known)[len(known) // 2])
     elif any(signal in column for signal in _COUNTS):
         most = [float(np.nanmax(column[s])) for s in _COUNTS if s in column and np.isfinite(column[s]).any()]
         found["node.devices_short"] = np.full(len(seen.targets), _SHORT.get(max(most, default=0.0), 0.0))
