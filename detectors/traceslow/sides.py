@@ -34,6 +34,7 @@ class SideMemory(msgspec.Struct):
     watch: Memory
     times: bytes
     due: int
+    missed: list[tuple[bytes, float, float]]
 
 
 class Side:
@@ -43,6 +44,7 @@ class Side:
         self.watch = watch
         self._times = np.zeros(0, dtype=np.uint8)  # how many times in a row each rank was long, up to `_TIMES`
         self._due = 0
+        self._missed: list[tuple[np.ndarray, float, float]] = []  # the last steps not compared: seconds, usual seconds, begin
 
     @property
     def active(self) -> bool:
@@ -62,16 +64,23 @@ class Side:
         if self._times.max() == _TIMES:
             self._due = _GOES_ON
         if self._due == 0 and not claimed:
+            self._missed = [*self._missed[2 - _TIMES :], (seconds.astype(np.float32), usual_s, began)]
             return
+        missed, self._missed = self._missed, []
+        for before_s, usual_then_s, begun in missed:
+            if len(before_s) == len(seconds):
+                self.watch.judge(before_s, peers, usual_s=usual_then_s, began=begun, claimed=claimed)
         self._due = max(0, self._due - 1)
         self.watch.judge(seconds, peers, usual_s=usual_s, began=began, claimed=claimed)
         if self._due == 0:
             self.watch.rest()
 
     def memory(self) -> SideMemory:
-        return SideMemory(self.watch.memory(), self._times.tobytes(), self._due)
+        missed = [(seconds.tobytes(), usual_s, began) for seconds, usual_s, began in self._missed]
+        return SideMemory(self.watch.memory(), self._times.tobytes(), self._due, missed)
 
     def remember(self, kept: SideMemory) -> None:
         self.watch.remember(kept.watch)
         self._times = np.frombuffer(kept.times, dtype=np.uint8)
         self._due = kept.due
+        self._missed = [(np.frombuffer(seconds, dtype=np.float32), usual_s, began) for seconds, usual_s, began in kept.missed]
