@@ -58,6 +58,12 @@ class History(msgspec.Struct):
         del life.struck[:-MOST_CAUSES]
         return repeated, times
 
+    def mended(self, job: str) -> None:
+        """A repair has cleared what was claimed. What has no steps, a service, shows its progress by that alone."""
+        life = self.lives.get(job)
+        if life is not None and life.best < 0:
+            life.struck = [struck for struck in life.struck if struck.step >= 0]
+
     def _life(self, job: str) -> Life:
         life = self.lives.pop(job, None) or Life()
         self.lives[job] = life

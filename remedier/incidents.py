@@ -239,6 +239,8 @@ class Book:
         repaired = record.state is State.VERIFYING and record.incident.verb is not None
         steps = bool(record.incident.job) and record.incident.verdict.symptom in _STEPS_PROVE
         if record.clear(finding) and not (repaired and steps):  # a job's repair is proved by a step, not by silence
+            if repaired:
+                self._history.mended(record.incident.job)
             yield self._move(
                 record, Trigger.CLEARED, note=finding.evidence[0].text if finding.evidence else "it went away"
             )

@@ -84,3 +84,20 @@ def test_causes_and_jobs_are_bounded_and_the_longest_unheard_goes_first() -> Non
         history.note("j", finding("z"), []) if n == 9 else None
     assert "k" in history.lives
     assert len(history.lives) <= MOST_JOBS
+
+
+def test_what_has_no_steps_shows_its_progress_by_a_repair_that_cleared_the_cause() -> None:
+    history, stall = History(), finding("serving.stalled", step=None)
+    for _ in range(4):
+        assert history.note("chat", stall, [stall]) == (False, 1)
+        history.mended("chat")
+    history.note("chat", stall, [stall])
+    assert history.note("chat", stall, [stall]) == (True, 2)
+
+
+def test_a_job_with_steps_is_not_proved_by_what_was_cleared() -> None:
+    history, crash = History(), finding("process.signal", step=5)
+    history.progress("j", {"step": 5})
+    history.note("j", crash, [crash])
+    history.mended("j")
+    assert history.note("j", crash, [crash]) == (True, 2)
