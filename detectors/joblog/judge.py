@@ -98,9 +98,12 @@ def judge(marks: Sequence[Mark], case: Case) -> Judged:
 
 
 def _survived(mark: Mark, case: Case, passed_at: float) -> bool:
-    """Whether the job went on: to its end, or three steps more, in its output or by the clock. A machine's word is kept."""
+    """Whether the job went on: to its end, or three steps more, in its output or by the clock.
+
+    Of a machine only the kernel's word can be: what ranks say of their devices they do not go on from.
+    """
     if mark.meaning.depth >= MACHINE_DEPTH:
-        return False
+        return _of_kernel(mark) and 0.0 < mark.at < passed_at - _PASSED_S
     if case.ended.get(mark.file, 0) > mark.last_line and mark.meaning.role == "root":
         return True
     last = case.steps.get(mark.file, ())

@@ -67,6 +67,10 @@ WAITING = "".join(timeout(n) for n in range(3))
             {"a.log": "".join(trace(UNIQUE, f"[rank{n}]: ") for n in (1, 2, 3))},
             "culprit", "unknown", ["0"], id="whom all wait for at the start",
         ),
+        pytest.param(
+            {"n1/dmesg.log": kernel("mlx5_core 0000:5e:00.0 ibs1: Link is Down", 900), "a.log": steps() + trace("KeyError: 'a'", at=1200)},
+            "nobody", "user_code", [], id="a link that the job went on without ended nothing",
+        ),
         pytest.param({"n1/dmesg.log": kernel(XID, 1790), "a.log": steps() + WAITING}, "culprit", "gpu_hw", ["n1"], id="so does a device"),
         pytest.param({"n1/dmesg.log": kernel(XID, 1790, day="Fri Mar  1"), "a.log": steps() + WAITING},
                      "undecided", "unknown", [], id="but not one of the day before"),
