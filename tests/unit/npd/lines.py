@@ -68,11 +68,11 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     ),
     "aer_nonfatal": (
         "pcieport 0000:17:00.0: AER: Uncorrectable (Non-Fatal) error message received from 0000:18:00.0",
-        "0000:17:00.0",
+        "0000:18:00.0",
     ),
     "aer_corrected": (
         "pcieport 0000:17:00.0: AER: Multiple Corrected error message received from 0000:18:00.0",
-        "0000:17:00.0",
+        "0000:18:00.0",
     ),
     "aer_unrecovered": ("pcieport 0000:17:00.0: AER: device recovery failed", "0000:17:00.0"),
     "aer_recovered": ("pcieport 0000:17:00.0: AER: device recovery successful", "0000:17:00.0"),
@@ -97,6 +97,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     ),
     "nvidia_init": ("NVRM: GPU 0000:3b:00.0: RmInitAdapter failed! (0x22:0x56:751)", "0000:3b:00.0"),
     "nvidia_boot": ("NVRM: _kgspBootGspRm: unexpected WPR2 already up, cannot proceed with booting GSP", ""),
+    "driver_probe": ("nvidia: probe of 0000:3b:00.0 failed with error -1", "0000:3b:00.0"),
     "nvidia_probe": ("NVRM: The NVIDIA probe routine failed for 1 device(s).", ""),
     "nvidia_mismatch": ("NVRM: API mismatch: the client has the version 535.1, but this kernel module 550.2", ""),
     "nvidia_bar": ("NVRM: This PCI I/O region assigned to your NVIDIA device is invalid:", ""),
