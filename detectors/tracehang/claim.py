@@ -40,7 +40,7 @@ _STARTS_KNOWN, _PHASES_KNOWN = 1, 3
 _LENGTHS_KEPT, _MOST_PHASES = 16, 64
 
 # Beats come about every second; what is longer than both of these was seen by nobody.
-_MOST_GAP_S, _GAP_FACTOR = 10.0, 3.0
+_MOST_GAP_S, _GAP_FACTOR = 2.0, 3.0
 _BEAT_SHARE, _MOST_BEAT_S = 0.1, 60.0
 
 

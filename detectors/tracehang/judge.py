@@ -283,8 +283,8 @@ def _skipped(case: Case, graph: Graph, rank: int) -> tuple[HangCause, str]:
     if not wanted or recording is None:
         return HangCause.HOST_STUCK, ""
     gone = strayed(case, rank) if case.transfers else None
-    if gone is not None and gone.missing:
-        waited = next((edge.why for edge in wanted if edge.why in MISSING), None)
+    waited = next((edge.why for edge in wanted if edge.why in MISSING), None)
+    if gone is not None and (gone.missing or waited is not None):
         return MISSING[waited] if waited else MISSED[gone.missing[0][0]], words.strayed(case, gone)
     here = case.pending(rank)
     if here is not None:

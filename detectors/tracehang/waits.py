@@ -314,11 +314,15 @@ def _p2p_edges(case: Case, rank: int, op: Op) -> Iterator[Edge]:
 def _stack_edges(case: Case, rank: int, idle: Sequence[int]) -> Iterator[Edge]:
     """Where the recorder holds nothing of it: gloo records no send and no receive, other libraries nothing at all."""
     stack = case.stacks[rank]
-    peer = _peer(case, rank) if stack.doing in (Doing.SEND, Doing.RECV) else None
+    transfers = stack.doing in (Doing.SEND, Doing.RECV)
+    missing = Why.HOST_NO_RECV if stack.doing is Doing.SEND else Why.HOST_NO_SEND
+    peer = _peer(case, rank) if transfers else None
     if peer is None:
-        yield from (Edge(rank, other, Why.NOT_THERE, op=stack.doing.value) for other in idle if other != rank)
+        # its dump is there and does not hold the transfer: whoever is idle misses it; without a dump nothing is known of it
+        why = missing if transfers and rank in case.recordings else Why.NOT_THERE
+        yield from (Edge(rank, other, why, op=stack.doing.value) for other in idle if other != rank)
     elif not _meets(case, rank, peer):
-        yield Edge(rank, peer, Why.HOST_NO_RECV if stack.doing is Doing.SEND else Why.HOST_NO_SEND, op=stack.doing.value)
+        yield Edge(rank, peer, missing, op=stack.doing.value)
 
 
 def _peer(case: Case, rank: int) -> int | None:

@@ -62,6 +62,11 @@ class Line:
             self._beat(phase)
         return self
 
+    def away(self, seconds: float) -> "Line":
+        """Nobody speaks for so long."""
+        self.now += seconds
+        return self
+
     def _beat(self, phase: str) -> None:
         at = self.now + self.ahead_s
         self.said.append(
@@ -131,6 +136,20 @@ EVALUATES = dict.fromkeys(range(9, 200, 10), 20.0)
         pytest.param(Line(3600.0).started().steps(30).silence(6), [], id="a clock that is ahead accuses nobody"),
         pytest.param(Line(-3600.0).started().steps(30).silence(20), [HANG], id="and one behind hides nothing"),
         pytest.param(Line().steps(30).silence(20), [HANG], id="a job whose start was not heard is watched too"),
+        pytest.param(Line().started().steps(30).away(300).silence(3).steps(2), [], id="while nobody speaks nothing is known to stall"),
+        pytest.param(
+            Line().started().steps(35, pause=EVALUATES, phase="evaluation").silence(90, phase="evaluation"), [HANG],
+            id="a phase that has its usual length hangs by that",
+        ),
+        pytest.param(
+            Line().started().steps(35, pause=EVALUATES, phase="evaluation").silence(50, phase="evaluation").steps(1), [],
+            id="and may take a few times as long",
+        ),
+        pytest.param(Line().started().steps(30).restarted().silence(550), [], id="a restart may take its time"),
+        pytest.param(Line().started().steps(30).restarted().silence(650), [HANG], id="but less than a first start"),
+        pytest.param(
+            Line().started().silence(400).steps(30).restarted().silence(1150), [], id="unless the first one was long too"
+        ),
         pytest.param(
             Line().started().steps(40, pause=EVALUATES, phase="").silence(10), [HANG, STEPS_AGAIN] * 2,
             id="pauses at foreseeable steps are learned after two",
