@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-import re2
 
+from detectors.npd.expressions import compiled
 from detectors.npd.literals import required
 from detectors.npd.monitors import Counter, LogMonitor, LogRule, PluginMonitor, PluginRule
 from detectors.npd.stamps import stamped
@@ -41,7 +41,7 @@ class _Pattern:
         words = [max(word.split("\n"), key=len) for word in required(pattern) or ()]
         self.words = tuple(sorted(words)) if all(words) else ()
         self.over_lines = any(sign in pattern for sign in _OVER_LINES)
-        self._form = re2.compile(f"{pattern}\\z")
+        self._form = compiled(f"{pattern}\\z")
 
     def may_end(self, text: str) -> bool:
         """Whether a match may end with this line, by what the line holds."""
@@ -61,8 +61,8 @@ class LogWatch:
         self.state = {condition.type: "" for condition in monitor.conditions}
         self._patterns = [(rule, _Pattern(rule.pattern)) for rule in monitor.rules]
         self._lines: deque[tuple[int, float | None, str]] = deque([(0, None, "")] * monitor.lines, maxlen=monitor.lines)
-        self._message = re2.compile(monitor.message) if monitor.message else None
-        self._timestamp = re2.compile(monitor.timestamp) if monitor.timestamp else None
+        self._message = compiled(monitor.message) if monitor.message else None
+        self._timestamp = compiled(monitor.timestamp) if monitor.timestamp else None
         self._held = [0] * len(self._patterns)
 
     def feed(self, number: int, line: str, *, since: float | None = None) -> Iterator[Match]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-import re2
+
+from detectors.npd.expressions import ExpressionError, compiled
 
 _UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
@@ -217,9 +218,9 @@ def _option(argument: str) -> tuple[str, str]:
 
 def _usable(name: str, rule: str, pattern: str, *, end: bool = True) -> str:
     try:
-        re2.compile(f"{pattern}\\z" if end else pattern)
-    except re2.error as error:
-        raise MonitorError(f"{name}: rule {rule!r}: {pattern!r} is nothing RE2 can run: {error}") from error
+        compiled(f"{pattern}\\z" if end else pattern)
+    except ExpressionError as error:
+        raise MonitorError(f"{name}: rule {rule!r}: {error}") from error
     return pattern
 
 

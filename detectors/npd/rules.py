@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 import re2
 
+from detectors.npd.expressions import ExpressionError, compiled
 from detectors.npd.literals import required
 from detectors.npd.prefilter import ENDS
 from holdfast.faults import Action, Fault, NodeAction, Severity
@@ -60,7 +61,7 @@ class Form:
     """An expression of RE2 that is asked for very often. named: its groups, with their numbers."""
 
     def __init__(self, expression: str) -> None:
-        self._whole = re2.compile(expression)
+        self._whole = compiled(expression)
         self.named = tuple(self._whole.groupindex.items())
         self._set = None
         if self._whole.programsize <= _LARGEST_SET:
@@ -197,7 +198,7 @@ def _parsed(name: str, text: str) -> tuple[Rule, ...]:
             raise RulesError(f"{name}: rule {rule.id!r}: needs an id, and words in `any` or an expression in `match`")
         for form in (rule.match, rule.device):
             try:
-                re2.compile(form)
-            except re2.error as error:
-                raise RulesError(f"{name}: rule {rule.id!r}: {form!r} is nothing RE2 can run: {error}") from error
+                compiled(form)
+            except ExpressionError as error:
+                raise RulesError(f"{name}: rule {rule.id!r}: {error}") from error
     return rules
