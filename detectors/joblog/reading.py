@@ -36,6 +36,7 @@ _INFO = re.compile(r"NCCL INFO|RCCL INFO|\[INFO\]|\[DEBUG\]|\[I\]|\bINFO[: |]| I
 _WARNING = re.compile(
     r"\[WARNING\]|\bWARNING[: |]| WARN(?:ING)? - |UserWarning|FutureWarning|DeprecationWarning|RuntimeWarning|\bwarn(?:ing)?: "
 )
+_MAY_INFORM, _MAY_WARN = ("INFO", "DEBUG", "[I]", "[DBG]"), ("WARN", "Warning", "warn")
 _LATE = 80
 _SAME_CLOCK_S = 60.0
 _REST = 8  # lines that the message of an exception may go on
@@ -183,9 +184,9 @@ class Reading:
 
     def _mark(self, where: _Where, line: Bare, meaning: Meaning, early: bool) -> None:
         if meaning.role == "root" and meaning.depth < _LATE:
-            if line.level == "I" or _INFO.search(line.text):
+            if line.level == "I" or _is_said(line.text, _MAY_INFORM, _INFO):
                 return
-            if line.level == "W" or _WARNING.search(line.text):
+            if line.level == "W" or _is_said(line.text, _MAY_WARN, _WARNING):
                 meaning = msgspec.structs.replace(meaning, weak=True, depth=min(meaning.depth, 15))
         said = f"{meaning.id}: {normalised(line.text[:400])[:160]}"
         mark = Mark(
@@ -284,6 +285,11 @@ class Reading:
             return len(starts) - 1
         latest[row] = self._when(bare(text[:400]).at)
         return row
+
+
+def _is_said(text: str, words: tuple[str, ...], form: re.Pattern[str]) -> bool:
+    """Whether a line fits an expression that needs one of the words."""
+    return any(word in text for word in words) and form.search(text) is not None
 
 
 def _shown(block: bytes, starts: np.ndarray, row: int) -> str:
