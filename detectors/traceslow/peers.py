@@ -31,22 +31,25 @@ class Peers:
         return len(self._sizes)
 
     def medians(self, values: np.ndarray) -> np.ndarray:
-        """For each rank the lower median of its role, NaN where fewer than four are known; values: shape (ranks,)."""
+        """For each rank the median of its role, NaN where fewer than four are known; values: shape (ranks,)."""
         known = np.isfinite(values)
         if self._even and bool(known.all()):
             width = int(self._sizes[0])
             if width < LEAST:
                 return np.full(len(values), np.nan)
-            middle = (width - 1) // 2
+            low, high = (width - 1) // 2, width // 2
             if self.roles == 1:
-                return np.full(len(values), np.partition(values, middle)[middle])
-            table = np.partition(values[self._order].reshape(-1, width), middle, axis=1)
-            return np.asarray(table[:, middle][self.role])
+                ordered = np.partition(values, (low, high))
+                return np.full(len(values), 0.5 * (ordered[low] + ordered[high]))
+            table = np.partition(values[self._order].reshape(-1, width), (low, high), axis=1)
+            return np.asarray((0.5 * (table[:, low] + table[:, high]))[self.role])
         table = np.full((self.roles, int(self._sizes.max(initial=1))), np.inf)
         table[self.role[known], self._column[known]] = values[known]
         table.sort(axis=1)
         count = np.bincount(self.role[known], minlength=self.roles)
-        found = table[np.arange(self.roles), np.maximum(count - 1, 0) // 2]
+        every = np.arange(self.roles)
+        with np.errstate(invalid="ignore"):
+            found = 0.5 * (table[every, np.maximum(count - 1, 0) // 2] + table[every, np.minimum(count // 2, table.shape[1] - 1)])
         return np.asarray(np.where(count >= LEAST, found, np.nan)[self.role])
 
 

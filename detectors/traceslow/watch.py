@@ -119,14 +119,16 @@ class Watch:
         return np.asarray((self.table[0, _SUM] > half) | (self.table[1, _SUM] > half))
 
     def judge(self, own_s: np.ndarray, peers: Peers, *, usual_s: float, began: float, claimed: list[int]) -> None:
-        """Take in one step. own_s: seconds of each rank, shape (ranks,), NaN: not told; usual_s: what excess is a share of.
+        """Take in one step. own_s: seconds of each rank, shape (ranks,), NaN: not told
 
+        usual_s: what excess is a share of, where the peers' own time is less
         began: when the step began; claimed: ranks whose usual is not learned any more
         """
         if self._begun is None:
             self._begun = began
         self._judged += 1
-        excess = ((own_s - peers.medians(own_s)) * (1.0 / usual_s)).astype(np.float32)
+        middle = peers.medians(own_s)
+        excess = ((own_s - middle) / np.maximum(middle, usual_s)).astype(np.float32)
         # as the logarithm of a ratio for small ones: a heavy tail of long sequences weighs no more than it should
         excess /= 1.0 + 0.5 * np.maximum(excess, -0.9)
         self.excess = excess
