@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from collectors.node import benchmarks, dcgm, disktools, ibtools, lspci, smi, smilists
+from collectors.node import benchmarks, dcgm, disktools, ibtools, lspci, smi, smilists, smitable
 from collectors.node.notes import Notes
 
 HEAD_BYTES = 65_536
@@ -24,6 +24,7 @@ TOOLS: tuple[Tool, ...] = (
     Tool("nvidia-smi -q", smi.tells, smi.read),
     Tool("nvidia-smi nvlink", smilists.tells_links, smilists.read_links),
     Tool("nvidia-smi --query-gpu", smilists.tells_csv, smilists.read_csv),
+    Tool("nvidia-smi table", smitable.tells, smitable.read),
     Tool("nvidia-smi", smilists.tells_refusal, smilists.read_refusal),
     Tool("lspci", lspci.tells, lspci.read),
     Tool("ibstat", ibtools.tells_stat, ibtools.read_stat),

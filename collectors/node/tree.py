@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import math
 import os
 import stat
 from collections.abc import Iterator
@@ -146,9 +147,10 @@ def number_of(text: str | None) -> float | None:
     if not text or len(text) > 64:
         return None
     try:
-        return float(int(text, 16)) if text[:2] in ("0x", "0X") else float(text)
-    except ValueError:
+        value = float(int(text, 16)) if text[:2] in ("0x", "0X") else float(text)
+    except (ValueError, OverflowError):
         return None
+    return value if math.isfinite(value) else None
 
 
 def natural(name: str) -> tuple[int, str, int, str]:

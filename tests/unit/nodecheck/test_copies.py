@@ -116,7 +116,13 @@ def test_any_mixture_of_files_is_taken_apart(tmp_path: Path) -> None:
     assert [(c.kind.value, c.id) for c in verdict.culprits] == [("device", "0000:43:00")]
 
 
-@settings(max_examples=150, deadline=None)
+def test_a_number_that_is_none_is_no_reading() -> None:
+    notes = Notes()
+    outputs.read_text("nvme smart-log", "x", "Smart Log for NVME device:nvme0 namespace-id:1\ncritical_warning : inf\n", notes)
+    assert (notes.values, notes.skipped) == ({}, {})
+
+
+@settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_a_mangled_output_ends_in_notes_or_is_skipped(data: st.DataObject) -> None:
     texts = [smi(2), links(), FULL, IBSTAT, IBSTATUS, SMART]

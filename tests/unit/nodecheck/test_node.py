@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from holdfast.node.offline import Node
-from tests.unit.nodecheck.machine import BUSES, device, links, machine, port, process, smi, write
+from tests.unit.nodecheck.machine import BUSES, device, links, machine, port, process, smi, table, write
 
 SMART = """{"json_format_version": [1, 0], "smartctl": {"exit_status": 8}, "device": {"name": "/dev/sda"},
  "smart_status": {"passed": false}}"""
@@ -253,6 +253,9 @@ def files(**known: str) -> Break:
             ("warning", "source.implausible", "0000:df:00"),
             id="a temperature that cannot be",
         ),
+        pytest.param(files(smi=table()), None, id="the table of healthy GPUs"),
+        pytest.param(files(smi=table(temp="ERR!")), ("fatal", "gpu.lost", "0000:DF:00"), id="a field that cannot be read"),
+        pytest.param(files(smi=table(ecc="2")), ("error", "gpu.ecc_uncorrected", "0000:DF:00"), id="errors in the table"),
         pytest.param(files(nvlink=links()), None, id="all links up"),
         pytest.param(files(nvlink=links(((2, 5),))), ("error", "gpu.nvlink_down", "2"), id="a link is inactive"),
         pytest.param(
