@@ -144,7 +144,7 @@ def _bare(text: str, found: dict[str, str], at: float) -> Bare:
 
 def rank_in(text: str) -> int:
     """The rank a line speaks of, -1 if it names none, or only the other end of something."""
-    for match in _IN_TEXT.finditer(text[:2000]):
+    for match in _IN_TEXT.finditer(text[:2000]) if "ank" in text else ():
         if (match.group(3) or "").lower() not in _OTHER_END:
             return int(match.group(1) or match.group(2) or match.group(4))
     return -1

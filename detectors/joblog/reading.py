@@ -78,6 +78,7 @@ class Reading:
         self.lengths: dict[str, int] = {}  # number of the last line of each file
         self.places = Places()
         self._heard_at = 0.0
+        self._stepping: dict[str, tuple[bytes, ...]] = {}  # file -> words by which it told of steps
         self._unsaid: dict[str, Mark] = {}  # writer -> an exception whose message goes on in the next lines
 
     def feed(self, file: str, first: int, block: bytes, owner: Whose | None = None, *, heard_at: float = 0.0) -> None:
@@ -188,7 +189,7 @@ class Reading:
                 return
             if line.level == "W" or _is_said(line.text, _MAY_WARN, _WARNING):
                 meaning = msgspec.structs.replace(meaning, weak=True, depth=min(meaning.depth, 15))
-        said = f"{meaning.id}: {normalised(line.text[:400])[:160]}"
+        said = f"{meaning.id}: {normalised(line.text[:240])[:160]}"
         mark = Mark(
             meaning, where.file, where.number, line.text[:2000], line.rank, line.local, line.node,
             self._when(line.at) if line.at else 0.0, said, early=early,
@@ -258,8 +259,13 @@ class Reading:
         """Note the last step lines of a block; return the row of its first, as many as there are if it has none."""
         latest: dict[int, float] = {}
         begin = total = len(starts) - 1
-        for word in _STEPS:
-            end, front = len(block), 0
+        # of large blocks what told of steps in the one before is looked for first: it is mostly there again
+        words = self._stepping.get(file, _STEPS) if len(block) >= MOST_WRITTEN else _STEPS
+        told: list[bytes] = []
+        for word in (*words, *(() if words is _STEPS else _STEPS)):
+            if told and words is not _STEPS:
+                break
+            end, front, before = len(block), 0, len(latest)
             for _ in range(LAST_STEPS):
                 end = block.rfind(word, 0, end)
                 if end < 0:
@@ -271,6 +277,10 @@ class Reading:
                 if front < 0 or begin < total:
                     break
                 front += len(word)
+            if len(latest) > before:
+                told.append(word)
+        if told:
+            self._stepping[file] = tuple(told)
         last = sorted(latest)[-LAST_STEPS:]
         if last:
             kept = self.steps.setdefault(file, deque(maxlen=LAST_STEPS))
