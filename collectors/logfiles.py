@@ -68,6 +68,7 @@ class LogFiles:
     """The collector `logfiles`. Each line is said of its file with its number; the rank is read from the name ("rank12").
 
     patterns: globs of files ("**" goes down folders); job, node: what they are said of
+    of: "job" for what ranks and launchers write, "node" for system and driver logs, which the node rules read
     every_s: how often the patterns are looked through for new files; most_files: at most so many are followed
     read: instead of patterns, hands over what was appended
     """
@@ -75,10 +76,15 @@ class LogFiles:
     durable = False
 
     def __init__(
-        self, *, patterns: Sequence[str] = (), job: str = "", node: str = "", every_s: float = 2.0, most_files: int = 1024,
+        self, *, patterns: Sequence[str] = (), job: str = "", node: str = "", of: str = "job", every_s: float = 2.0,
+        most_files: int = 1024,
         read: Callable[[float], Iterable[tuple[str, bytes, str, str]]] | None = None,
     ) -> None:  # fmt: skip
-        self.job, self.node = job, node
+        if of not in ("job", "node"):
+            raise ValueError(f'of is "job" or "node", not {of!r}')
+        if of == "node" and not node:
+            raise ValueError("node is missing: whose logs are they?")
+        self.job, self.node, self.of = job, node, of
         self._follower = Follower(patterns, every_s=every_s, most_files=most_files)
         self._read: Callable[[float], Iterable[tuple[str, bytes, str, str] | Chunk]] = read or self._appended
         self._cutters: dict[tuple[str, str, str], Cutter] = {}
@@ -106,18 +112,19 @@ class LogFiles:
                 del self._cutters[next(iter(self._cutters))]
             cutter = self._cutters[key] = Cutter()
         if chunk.begun:
-            yield from _lines(chunk, cutter.number + 1, cutter.end(), now)
+            yield from self._lines(chunk, cutter.number + 1, cutter.end(), now)
         first = cutter.number + 1
-        yield from _lines(chunk, first, cutter.feed(chunk.data), now)
+        yield from self._lines(chunk, first, cutter.feed(chunk.data), now)
         if chunk.ended:
-            yield from _lines(chunk, cutter.number + 1, cutter.end(), now)
+            yield from self._lines(chunk, cutter.number + 1, cutter.end(), now)
             del self._cutters[key]
 
-
-def _lines(chunk: Chunk, first: int, lines: list[str], now: float) -> Iterator[Lines]:
-    if lines:
-        rank = _RANK.search(chunk.file.rpartition("/")[2])
+    def _lines(self, chunk: Chunk, first: int, lines: list[str], now: float) -> Iterator[Lines]:
+        if not lines:
+            return
+        rank = _RANK.search(chunk.file.rpartition("/")[2]) if self.of == "job" else None
+        source = f"journal:{chunk.node}" if self.of == "node" else f"joblog:{chunk.job or chunk.node or chunk.file}"
         yield Lines(
-            at=now, source=f"joblog:{chunk.job or chunk.node or chunk.file}", job=JobId(chunk.job), node=NodeId(chunk.node),
-            file=chunk.file, first=first, lines=tuple(lines), rank=int(rank.group(1)) if rank else None,
+            at=now, source=source, job=JobId(chunk.job), node=NodeId(chunk.node), file=chunk.file, first=first, lines=tuple(lines),
+            rank=int(rank.group(1)) if rank else None,
         )  # fmt: skip

@@ -38,6 +38,14 @@ def test_how_a_file_is_cut_into_pieces_changes_nothing(data: bytes, cuts: list[i
     assert parts.end() == whole.end()
 
 
+def test_logs_of_a_node_are_for_the_node_rules() -> None:
+    given = [("/var/log/fabricmanager.log", b"line\n", "n3", "")]
+    seen = list(LogFiles(of="node", node="n3", read=lambda now: given).poll(1.0))
+    assert [one.source for one in seen if isinstance(one, Lines)] == ["journal:n3"]
+    with pytest.raises(ValueError, match="whose logs"):
+        LogFiles(of="node")
+
+
 def test_an_endless_line_is_kept_in_bounded_memory_and_counted() -> None:
     cutter = Cutter()
     for _ in range(100):
