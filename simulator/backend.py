@@ -77,7 +77,10 @@ class Simulated:
         job = self._job(order)
         if job is not None:
             wait_s = job.shape.schedule_s * 1.5
+            left = list(job.nodes)
             job.place([], order=order.id)
+            for node in left:
+                self.world.tend(node)
             job.state = "queued" if job.state != "pending" else job.state
             self.world.enqueue(job, wait_s, order.avoid)
             self._say(order, wait_s, done=True, note=f"attempt {job.attempt} is scheduled" if job.nodes else "it waits for nodes")

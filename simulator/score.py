@@ -46,22 +46,39 @@ def match(struck: Sequence[Struck], incidents: Sequence[Incident], *, reach_s: f
     incident may tell, as long as it blames nobody and does nothing.
     reach_s: an incident that opens so long after a story began is not its
     """
-    taken: set[str] = set()
+    own = _paired(struck, incidents, reach_s)
     found, until = [], []
-    for told in struck:
-        near = [i for i in incidents if i.id not in taken and _is_near(told, i, told.at + reach_s)]
-        if told.story.truth.fault is Fault.NONE:
-            near = [i for i in near if not _blames(i)]
-        best = next((i for i in near if i.verdict.fault == told.story.truth.fault), near[0] if near else None)
+    for n, told in enumerate(struck):
+        best = own.get(n)
         found.append(_found(told, best))
         ended_at = best.ended_at if best is not None else told.at
         until.append(reach_s + told.at if ended_at is None else ended_at + _ECHO_S)
-        if best is not None:
-            taken.add(best.id)
+    taken = {i.id for i in own.values()}
     rest = [i for i in incidents if i.id not in taken]
     echoing = [(told, end) for told, end in zip(struck, until, strict=True) if told.story.truth.fault is not Fault.NONE]
     false = [i for i in rest if not any(_is_near(told, i, end) for told, end in echoing)]
     return found, false
+
+
+def _paired(struck: Sequence[Struck], incidents: Sequence[Incident], reach_s: float) -> dict[int, Incident]:
+    """Number of a story -> its incident: the last story of that class before it; else the last story of any, if that has none yet."""
+    own: dict[int, Incident] = {}
+    rest: list[tuple[Incident, list[int]]] = []
+    for incident in sorted(incidents, key=lambda i: (i.at, i.id)):
+        near = [n for n, told in enumerate(struck) if _is_near(told, incident, told.at + reach_s) and _may_tell(told, incident)]
+        named = [n for n in near if n not in own and struck[n].story.truth.fault == incident.verdict.fault]
+        if named:
+            own[named[-1]] = incident
+        elif near:
+            rest.append((incident, near))
+    for incident, near in rest:
+        own.setdefault(near[-1], incident)
+    return own
+
+
+def _may_tell(told: Struck, incident: Incident) -> bool:
+    """Of what is no fault only who blames nobody."""
+    return told.story.truth.fault is not Fault.NONE or not _blames(incident)
 
 
 def _blames(incident: Incident) -> bool:

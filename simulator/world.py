@@ -24,6 +24,8 @@ from simulator.training import TrainingJob
 from simulator.workload import Shape
 
 _TICK_S = 1.0
+# So long it takes a person to find a node that stands idle and broken, in simulated seconds.
+_FOUND_S = 600.0
 
 
 class Repairs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -228,9 +230,19 @@ class World:
                 found[id] = self.cluster.nodes[id]
         return list(found.values())
 
-    def repair(self, node: Node) -> Iterator[float]:
-        """A node out of service comes back mended."""
-        self.evicted.append((self.cluster.now, node.id))
+    def tend(self, node: Node) -> None:
+        """Have a node that nothing runs on and that cannot be used found by whoever looks after the cluster."""
+        self.plan(self.cluster.now, self._find(node, node.booted_at))
+
+    def _find(self, node: Node, booted_at: float) -> Iterator[float]:
+        yield _FOUND_S
+        if (node.holds or node.dead) and node.booted_at == booted_at and not node.job and not node.repairing:
+            self.plan(self.cluster.now, self.repair(node, ordered=False))
+
+    def repair(self, node: Node, *, ordered: bool = True) -> Iterator[float]:
+        """A node out of service comes back mended. ordered: the loop has asked for it"""
+        if ordered:
+            self.evicted.append((self.cluster.now, node.id))
         self.cluster.scheduler.cordon(node, self.cluster.now)
         wait_s = self.repairs.of(self.cluster.seed, node, self.cluster.now)
         node.repairing = self.cluster.now + wait_s

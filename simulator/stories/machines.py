@@ -95,6 +95,8 @@ def die(world: World, node: Node) -> Iterator[float]:
     yield 40.0
     if node.dead and node.booted_at == booted_at:
         world.cluster.scheduler.lose(node, world.cluster.now)
+    if not node.job:
+        world.tend(node)
 
 
 @dataclass(frozen=True, kw_only=True)

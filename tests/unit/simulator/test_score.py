@@ -11,7 +11,7 @@ from holdfast.incident import Incident, State
 from holdfast.topology import Kind, Target
 from holdfast.verdict import Culprit, Verdict
 from simulator.rates import interval, per_thousand, percentiles
-from simulator.score import score
+from simulator.score import match, score
 from simulator.stories.kinds import kinds
 from simulator.stories.story import Struck
 
@@ -93,3 +93,24 @@ def test_intervals_are_those_of_the_tables() -> None:
     rate, (low, high) = per_thousand(10, 1000.0) or (0.0, (0.0, 0.0))
     assert (rate, math.isclose(low, 4.795, abs_tol=0.02), math.isclose(high, 18.39, abs_tol=0.02)) == (10.0, True, True)
     assert percentiles([3.0, 1.0, 2.0]) == {"p50": 2.0, "p90": 3.0, "max": 3.0}
+
+
+LATER = Struck(story=kinds()["nic_down"].of("j", 3), at=400.0, nodes=("n1",))
+AGAIN = Struck(story=kinds()["gpu_lost"].of("j", 3), at=400.0, nodes=("n1",))
+
+
+@pytest.mark.parametrize(
+    ("second", "incidents", "paired"),
+    [
+        pytest.param(LATER, [incident("i1", 401.0, fault=Fault.NIC)], ("", "i1"), id="a name goes to whose it is"),
+        pytest.param(LATER, [incident("i1", 150.0, fault=Fault.UNKNOWN), incident("i2", 401.0, fault=Fault.NIC)], ("i1", "i2"),
+                     id="a wrong name to whoever was there"),
+        pytest.param(LATER, [incident("i1", 401.0, fault=Fault.UNKNOWN)], ("", "i1"), id="or to the latest of them"),
+        pytest.param(AGAIN, [incident("i1", 401.0)], ("", "i1"), id="of two alike to the latest"),
+        pytest.param(AGAIN, [incident("i1", 101.0), incident("i2", 401.0)], ("i1", "i2"), id="to each its own"),
+    ],
+)  # fmt: skip
+def test_a_story_before_another_does_not_take_its_incident(second: Struck, incidents: list[Incident], paired: tuple[str, str]) -> None:
+    found, false = match([STRUCK, second], incidents)
+    assert tuple(one.incident for one in found) == paired
+    assert false == []
