@@ -1,7 +1,8 @@
 """All that was collected of one hang, by rank, with the groups joined by name."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from detectors.tracehang.devices import Device
@@ -83,6 +84,15 @@ class Case:
             return max(seen, counted.enqueued if counted else -1)
         # a whole ring in which the group never occurs: it was never used; one that lost records cannot say so
         return None if recording.lost else -1
+
+    def reached(self, rank: int, group: str) -> tuple[int, int]:
+        """The highest numbers that a rank's records hold in a group: entered, completed; -1 none."""
+        return self._newest[rank].get(group, (-1, -1))
+
+    def without(self, ranks: Mapping[int, str]) -> "Case":
+        """The same without the dumps of some ranks. ranks: rank -> why."""
+        kept = {rank: one for rank, one in self.recordings.items() if rank not in ranks}
+        return replace(self, recordings=kept, no_dump=self.no_dump | dict(ranks), partial=self.partial | set(ranks))
 
     def find(self, rank: int, group: str, seq: int) -> Op | None:
         """A collective of a rank by its group's number, None if the dump does not hold it."""

@@ -7,6 +7,8 @@ import msgspec
 
 from detectors.tracehang.gather import Pile
 from detectors.tracehang.judge import judge
+from detectors.tracehang.pieces import Piece
+from detectors.tracehang.readers import read_all
 from holdfast.events import Beats, Dump, Dumps, Finding
 from holdfast.faults import Judgement, Perception, Severity
 from holdfast.topology import JobId, Kind, job_of, rank_of
@@ -31,9 +33,13 @@ class _Collection(msgspec.Struct):
 
 @dataclass(kw_only=True)
 class Evidence:
-    """patience_s: how long after the first part of a collection the rest may take."""
+    """patience_s: how long after the first part of a collection the rest may take
+
+    readers: processes that read what was sent; 0 reads it here, where one that means harm can hold up everything
+    """
 
     patience_s: float
+    readers: int = 0
     _open: dict[str, _Collection] = field(default_factory=dict, init=False)
     _judged: dict[str, float] = field(default_factory=dict, init=False)
     _agents: dict[str, tuple[str, float]] = field(default_factory=dict, init=False)
@@ -76,9 +82,8 @@ class Evidence:
         while len(self._judged) > _MOST_OPEN:
             del self._judged[next(iter(self._judged))]
         pile = Pile()
-        for dump in one.dumps:
-            rank = int(dump.target.id) if dump.target.kind is Kind.RANK and dump.target.id.isdigit() else None
-            pile.add(dump.name, dump.data, rank=rank, error=dump.error)
+        for piece, content in read_all(map(_piece, one.dumps), processes=self.readers):
+            pile.take(piece, content)
         placed = {dump.target.id: dump.target.node for dump in one.dumps if dump.target.kind is Kind.RANK}
         return finding_of(_on_nodes(judge(pile.case()), placed), order=order, job=one.job, at=now)
 
@@ -88,6 +93,11 @@ class Evidence:
     def restore(self, memory: bytes) -> None:
         form = tuple[dict[str, _Collection], dict[str, float], dict[str, tuple[str, float]]]
         self._open, self._judged, self._agents = msgspec.msgpack.decode(memory, type=form)
+
+
+def _piece(dump: Dump) -> Piece:
+    rank = int(dump.target.id) if dump.target.kind is Kind.RANK and dump.target.id.isdigit() else None
+    return Piece(name=dump.name, rank=rank, data=dump.data, error=dump.error)
 
 
 def _on_nodes(verdict: Verdict, placed: Mapping[str, str]) -> Verdict:

@@ -1,57 +1,56 @@
 """The verdict of a hang: rules in the order in which they are tried, the first that can speak does."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 
 from detectors.tracehang import words
 from detectors.tracehang.absent import excuse
+from detectors.tracehang.answer import Finding, verdict_of, without
 from detectors.tracehang.blame import MISSED, MISSING, Blame, host_blames
 from detectors.tracehang.case import Case
 from detectors.tracehang.devices import odd_ones
 from detectors.tracehang.facts import Process
 from detectors.tracehang.mismatch import mismatches
+from detectors.tracehang.moments import outdated
 from detectors.tracehang.order import departed, habit
 from detectors.tracehang.ras import behind
 from detectors.tracehang.roles import strayed
 from detectors.tracehang.waits import Graph, Why, build, cycles, sinks
 from holdfast.faults import Action, Fault, HangCause, Judgement, Symptom
-from holdfast.topology import Kind
-from holdfast.verdict import Culprit, Evidence, Json, Verdict
+from holdfast.verdict import Json, Verdict
 
 _HOST_ACTION = {
     HangCause.DEVICE_STUCK: Action.REPLACE,
     HangCause.MISMATCH: Action.STOP,
 }
-_MOST_CULPRITS = 256
-
 # What tells a device that has stalled from those that wait for it.
 _BESIDE = ("device utilisation and power of each rank", "XIDs and link errors of the nodes", "NCCL RAS")
+
+# Where no more of the dumps than this are older than the rest they are put aside; else nothing fits together.
+_MOST_OLD_SHARE = 0.25
 
 # What a peer's own error, or a launcher, never sends; within this time of the first they count as its equals.
 _FROM_OUTSIDE = frozenset({4, 7, 8, 9, 11})
 _AT_ONCE_S = 1.0
 
 
-@dataclass(kw_only=True)
-class Finding:
-    """What a rule says. edges: those that show the first of the blamed; missing: what would decide."""
-
-    judgement: Judgement
-    blames: Sequence[Blame] = ()
-    fault: Fault = Fault.NONE
-    symptom: Symptom = Symptom.HANG
-    action: Action = Action.NONE
-    why: str = ""
-    missing: Sequence[str] = ()
-    extra: dict[str, Json] = field(default_factory=dict)
-
-
 def judge(case: Case) -> Verdict:
     """Say who holds up the job, or that nobody does, or what is missing to say so."""
+    old = outdated(case)
+    if old and len(old) <= _MOST_OLD_SHARE * len(case.recordings):
+        case = case.without(old)
     graph = build(case)
     excuse(case, graph)
-    found = next(answer for rule in RULES if (answer := rule(case, graph)) is not None)
-    return _verdict(case, graph, found)
+    found = _many_moments(old) if set(old) & set(case.recordings) else None
+    found = found or next(answer for rule in RULES if (answer := rule(case, graph)) is not None)
+    if old:
+        found.extra = found.extra | {"outdated": {str(rank): text for rank, text in sorted(old.items())}}
+    return verdict_of(case, graph, found)
+
+
+def _many_moments(old: Mapping[int, str]) -> Finding:
+    rank, text = min(old.items())
+    why = f"the dumps are of different moments, and do not fit together: rank {rank}, {text}"
+    return Finding(judgement=Judgement.UNDECIDED, fault=Fault.UNKNOWN, missing=["dumps of all ranks, taken at one moment"], why=why)
 
 
 # --- the rules
@@ -230,14 +229,14 @@ def _nobody_waits(case: Case, graph: Graph) -> Finding | None:
         return Finding(judgement=Judgement.HEALTHY, symptom=Symptom.NONE, why="no operation is pending on any rank")
     missing = [] if case.recordings else ["flight recorder dumps"]
     missing += [] if case.stacks else ["stacks of all ranks"]
-    missing += [f"dumps of ranks {words.numbers(_without(case))}"] if case.recordings and _without(case) else []
+    missing += [f"dumps of ranks {words.numbers(without(case))}"] if case.recordings and without(case) else []
     return Finding(judgement=Judgement.UNDECIDED, missing=missing, why="no rank is seen to wait for another")
 
 
 def _all_equal(case: Case, graph: Graph) -> Finding:
     """Every rank has entered the same operation and none has completed it."""
     missing = ["stacks of all ranks"] if not case.stacks else []
-    missing += ["flight recorder dumps of all ranks"] if _without(case) else []
+    missing += ["flight recorder dumps of all ranks"] if without(case) else []
     missing += _BESIDE
     why = "all ranks stand in the same operation: a device or link has stalled before or in it, the dumps alone cannot say whose"
     return Finding(judgement=Judgement.UNDECIDED, fault=Fault.UNKNOWN, missing=missing, why=why)
@@ -309,65 +308,3 @@ def _fronts(case: Case) -> dict[tuple[str, int], dict[int, bool]]:
         if op is not None and not op.p2p:
             fronts.setdefault((op.group, op.seq), {})[rank] = op.started
     return fronts
-
-
-def _without(case: Case) -> list[int]:
-    return [rank for rank in case.expected if rank not in case.recordings]
-
-
-# --- the answer
-
-
-def _verdict(case: Case, graph: Graph, found: Finding) -> Verdict:
-    blames = list(found.blames)[:_MOST_CULPRITS]
-    phase = ""
-    for blame in blames:
-        phase = phase or words.phase(case, blame.rank)
-    culprits = tuple(
-        Culprit(
-            kind=Kind.RANK, id=str(b.rank), cause=b.cause.value, confidence=_sure(case, b), evidence=tuple(b.evidence)
-        )
-        for b in blames
-    )
-    chain = words.chain(case, graph, [b.rank for b in blames])
-    stuck = words.first_stuck(case, graph, blames[0] if blames else None)
-    empty = [r for r, recording in case.recordings.items() if not recording.entries]
-    detail: dict[str, Json] = {
-        "why": found.why,
-        "first_stuck": stuck,
-        "chain": list[Json](chain),
-        "groups": words.groups(case),
-        "ranks_seen": list[Json](case.seen),
-        "ranks_expected": list[Json](case.expected),
-        "ranks_without_dump": list[Json](_without(case)),
-        "ranks_with_empty_dump": list[Json](sorted(empty)),
-        "waiting_for": words.edges(graph),
-        **found.extra,
-    }
-    if found.missing:
-        detail["missing"] = list[Json](found.missing)
-    if phase:
-        detail["phase"] = phase
-    return Verdict(
-        verdict=found.judgement, symptom=found.symptom, fault=found.fault, culprits=culprits, action=found.action,
-        evidence=tuple(_evidence(case, blames, found.why, chain)), detail=detail,
-    )  # fmt: skip
-
-
-def _sure(case: Case, blame: Blame) -> float:
-    """A rank found at work in a phase that takes long by nature may yet come."""
-    stands_still = blame.cause in (HangCause.STOPPED, HangCause.EXITED)
-    return min(blame.confidence, 0.5) if words.phase(case, blame.rank) and not stands_still else blame.confidence
-
-
-def _evidence(case: Case, blames: Iterable[Blame], why: str, chain: Sequence[str]) -> Iterable[Evidence]:
-    told = False
-    for blame in blames:
-        for text in blame.evidence:
-            told = True
-            yield Evidence(case.files.get(blame.rank, f"rank {blame.rank}"), 0, f"rank {blame.rank}: {text}")
-    for text in chain[:20]:
-        told = True
-        yield Evidence("", 0, text)
-    if not told:
-        yield Evidence("", 0, why)

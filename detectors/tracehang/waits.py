@@ -185,12 +185,17 @@ def _wait_in(case: Case, graph: Graph, rank: int, ops: Sequence[Op]) -> None:
 def _enter(graph: Graph, front: Front, rank: int, op: Op) -> bool:
     """Let a rank wait in a collective; whether it waits for anybody there."""
     front.waiters.append(rank)
-    if front.passed and any(word in op.name for word in _SYNCHRONISES):
+    if front.passed and synchronises(op.name):
         graph.ahead[rank] = op
     if not any(front.waited.values()):
         return False
     graph.waits.setdefault(rank, []).append(front)
     return True
+
+
+def synchronises(name: str) -> bool:
+    """Whether an operation of this name ends on no rank before all have entered it."""
+    return any(word in name for word in _SYNCHRONISES)
 
 
 def sinks(graph: Graph, starts: Iterable[int]) -> list[int]:

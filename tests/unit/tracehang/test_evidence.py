@@ -46,3 +46,8 @@ def test_an_agent_that_does_not_answer_is_waited_for_only_so_long() -> None:
     list(detector.observe(dumps("a", 10.0)))
     assert verdicts(list(detector.tick(20.0))) == 0
     assert verdicts(list(detector.tick(25.0))) == 1
+
+
+def test_what_was_sent_can_be_read_elsewhere() -> None:
+    (found,) = [f for f in Tracehang(readers=1).observe(dumps("a", 10.0)) if f.id == "tracehang/i1/collect/1"]
+    assert found == next(f for f in Tracehang().observe(dumps("a", 10.0)) if f.id == "tracehang/i1/collect/1")

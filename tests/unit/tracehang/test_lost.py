@@ -59,6 +59,20 @@ def test_of_two_dumps_of_one_rank_the_newer_counts() -> None:
     assert blamed(judge(pile.case())) == [("3", "host_stuck")]
 
 
+def test_a_dump_from_before_blames_nobody() -> None:
+    old, new = dumps(job(2, 4, steps=2)), dumps(job(2, 4, steps=6, host_stops={3: 20}))
+    verdict = verdict_of(new | {"fr_rank6": old["fr_rank6"]})
+    assert blamed(verdict) == [("3", "host_stuck")]
+    assert list(verdict.detail["outdated"]) == ["6"]  # type: ignore[arg-type]
+
+
+def test_dumps_of_many_moments_decide_nothing() -> None:
+    old, new = dumps(job(2, 2, steps=2)), dumps(job(2, 2, steps=6, host_stops={3: 20}))
+    verdict = verdict_of(new | {name: old[name] for name in ("fr_rank0", "fr_rank1")})
+    assert (verdict.verdict, verdict.culprits) == (Judgement.UNDECIDED, ())
+    assert "one moment" in str(verdict.detail["missing"])
+
+
 def test_a_file_whose_name_ends_in_a_number_is_no_rank() -> None:
     files = dumps(job(2, 2, host_stops={3: 5})) | {"job_4242.log": b"training began", "empty_900": b""}
     verdict = verdict_of(files)
