@@ -1,6 +1,7 @@
 """Traces as they come from real jobs: rows missing and repeated, clocks apart, other units and names; the verdict stays."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from detectors.traceslow.offline import Slow
 from holdfast.ports import Input
 from holdfast.verdict import Verdict
-from tests.unit.traceslow.job import HEADER, Job, Op
+from tests.unit.traceslow.job import HEADER, Job, Op, unchanged
 
 Table = list[list[str]]
 
@@ -25,13 +26,21 @@ def thin(op: Op, seconds: float) -> float:
     return seconds * 40 if (op.dp, op.pp, op.name) in ends else seconds
 
 
+def third(op: Op, seconds: float) -> float:
+    """Data rank 3 computes half as long again."""
+    return seconds * 1.5 if op.dp == 3 and op.name.endswith("compute") else seconds
+
+
 def ask(folder: Path, table: Table) -> Verdict:
     path = folder / "trace.csv"
     path.write_text("\n".join(",".join(row) for row in table) + "\n", encoding="utf-8")
     return Slow().diagnose([Input(name="trace.csv", path=path)], {})
 
 
-def written(job: Job) -> Table:
+@cache
+def written(change: Callable[[Op, float], float], **shape: int) -> Table:
+    """The rows of a job as text, its header first; nobody alters them."""
+    job = Job(change=change, **shape)  # type: ignore[arg-type]
     return [list(HEADER), *([str(value) for value in row] for row in job.play().rows)]
 
 
@@ -106,20 +115,19 @@ def more_columns(table: Table) -> Table:
 def test_the_verdict_stays(
     tmp_path: Path, change: Callable[[Op, float], float], named: list[str], spoil: Callable[[Table], Table], left_out: str
 ) -> None:
-    said = ask(tmp_path, spoil(written(Job(change=change))))
+    said = ask(tmp_path, spoil(written(change, steps=8)))
     assert [culprit.id for culprit in said.culprits] == named
     assert left_out in str(said.detail.get("left_out", ""))
     assert said.skipped == ()
 
 
 def test_a_trace_without_places_is_of_one_stage(tmp_path: Path) -> None:
-    job = Job(dp=8, pp=1, change=lambda op, s: s * 1.5 if op.dp == 3 and op.name.endswith("compute") else s)
     keep = [n for n, name in enumerate(HEADER) if name not in ("dp", "pp", "tp", "seq")]
-    said = ask(tmp_path, [[row[n] for n in keep] for row in written(job)])
+    said = ask(tmp_path, [[row[n] for n in keep] for row in written(third, dp=8, pp=1, steps=6)])
     assert [culprit.id for culprit in said.culprits] == ["3"]
 
 
 def test_only_some_ranks_in_the_trace_blame_no_link_for_their_partners_absence(tmp_path: Path) -> None:
-    table = written(Job(dp=8))
+    table = written(unchanged, dp=8, steps=6)
     said = ask(tmp_path, [table[0], *(row for row in table[1:] if row[3] in ("0", "2"))])
     assert said.culprits == ()
