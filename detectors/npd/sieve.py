@@ -1,7 +1,7 @@
 """Finds the few lines of a block that a rule may fit: by literal texts in one pass, or by whole expressions with `[fast]`."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence, Set
 from functools import cache
 from typing import Protocol
 
@@ -10,7 +10,7 @@ import numpy as np
 from detectors.npd.prefilter import Machine, hyperscan_of
 from detectors.scan import scan_of, starts_of
 
-Candidates = dict[int, set[int]]
+Candidates = Mapping[int, Set[int]]
 
 # A journal's record whose message is an array of bytes holds no word as it is written.
 _BYTES = ('"MESSAGE":[', '"MESSAGE" : [', '"MESSAGE": [')
@@ -30,7 +30,7 @@ class Sieve(Protocol):
         """Line starts of a block (int64, one more than there are lines), and line -> numbers that may fit it."""
         ...
 
-    def within(self, text: str) -> set[int]:
+    def within(self, text: str) -> Set[int]:
         """Numbers that may fit a text that was taken out of its line."""
         ...
 
@@ -56,11 +56,14 @@ class Literals:
         starts, hits = self._scan.lines(block)
         return starts, {row: self._of(words) for row, words in hits.items()}
 
-    def within(self, text: str) -> set[int]:
+    def within(self, text: str) -> Set[int]:
         _, hits = self._scan.lines(text.encode("utf-8", "replace"))
         return set().union(*(self._of(words) for words in hits.values()))
 
-    def _of(self, words: Iterable[int]) -> set[int]:
+    def _of(self, words: Set[int]) -> Set[int]:
+        if len(words) == 1:
+            (word,) = words
+            return self._owners[word]
         return set().union(*(self._owners[word] for word in words))
 
 
@@ -89,12 +92,12 @@ class Expressions:
         some = b"".join([block[a:b] for a, b in zip(starts[rows].tolist(), starts[rows + 1].tolist(), strict=True)])
         at, numbers = _matches(self._second, some, starts_of(some))
         fits = np.intersect1d(held, rows[at] * self._most + numbers)
-        hits: Candidates = {}
+        hits: dict[int, set[int]] = {}
         for row, number in zip((fits // self._most).tolist(), (fits % self._most).tolist(), strict=True):
             hits.setdefault(row, set()).add(number)
         return starts, hits
 
-    def within(self, text: str) -> set[int]:
+    def within(self, text: str) -> Set[int]:
         return self._words.within(text)
 
 
