@@ -173,9 +173,13 @@ def metrics(
         unusable(str(error))
     read = load("diagnosers", "metrics")()
     options = {"names": names, "checks": checks}
-    print_findings(read.findings(inputs, options), format, exit_code)
-    if inputs and read.used == 0:
-        unusable(f"{inputs[0].name}: no page could be used")
+    try:
+        rows = list(read.findings(inputs, options))
+    except ValueError as error:
+        unusable(str(error))
+    if inputs and len(read.skipped) == len(inputs):
+        unusable(f"{read.skipped[0].file}: {read.skipped[0].reason}")
+    print_findings(rows, format, exit_code)
 
 
 def print_findings(findings: Iterable[dict[str, Any]], format: str, exit_code: bool) -> None:

@@ -1,7 +1,6 @@
 """`holdfast diagnose metrics`: exporters' text pages, one or several over time, -> findings, and one verdict."""
 
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -39,7 +38,7 @@ class Metrics:
     kinds: Mapping[str, str] = {"metrics_page": "a page in Prometheus' text format, as exporters and inference engines write it"}
 
     def __init__(self) -> None:
-        self.used = 0  # pages of the last `findings`
+        self.skipped: list[Skipped] = []  # of the last `findings`
 
     def recognise(self, name: str, head: bytes) -> str:
         rows = [line for line in head.split(b"\n")[:400] if line.strip()][:-1] or [head.strip()]
@@ -47,12 +46,11 @@ class Metrics:
         return "metrics_page" if rows[0] and fits >= 0.9 * len(rows) else ""
 
     def findings(self, inputs: Sequence[Input], options: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-        """The findings of pages, the worst first; a page that cannot be used is told on stderr."""
-        rows, skipped = self._judge(inputs, options)
-        self.used = len(inputs) - len({one.file for one in skipped})
-        for one in skipped:
-            print(f"holdfast: {one.file}: {one.reason}", file=sys.stderr)
+        """The findings of pages, the worst first; rows with `skipped` name pages that could not be used."""
+        rows, self.skipped = self._judge(inputs, options)
         yield from rows
+        if len(self.skipped) < len(inputs):
+            yield from ({"file": one.file, "skipped": one.reason} for one in self.skipped)
 
     def diagnose(self, inputs: Sequence[Input], options: Mapping[str, str]) -> Verdict:
         rows, skipped = self._judge(inputs, options)
