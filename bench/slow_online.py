@@ -152,16 +152,20 @@ def cost(ranks: int = 16_384, steps: int = 60) -> None:
     stream = Stream(ranks=ranks, seed=1)
     seen = list(stream.steps(steps))
     detector, scatter = Traceslow(), np.random.Generator(np.random.Philox(1))
-    begun = time.process_time()
-    for one in seen:
-        list(detector.observe(one))
-    whole_ms = (time.process_time() - begun) / steps * 1e3
-    detector, batches = Traceslow(), [batch for one in seen[:10] for batch in by_node(one, scatter)]
+    whole_ms = sorted(_cpu_ms(detector, [one]) for one in seen)
+    detector = Traceslow()
+    nodes_ms = sorted(_cpu_ms(detector, by_node(one, scatter)) for one in seen[:20])
+    print(
+        f"a step of {ranks} ranks, CPU: median {whole_ms[steps // 2]:.2f} ms, least {whole_ms[0]:.2f}, mean {sum(whole_ms) / steps:.2f} "
+        f"in one batch; median {nodes_ms[10]:.1f} ms in {ranks // 8} batches of nodes"
+    )
+
+
+def _cpu_ms(detector: Traceslow, batches: list[Steps]) -> float:
     begun = time.process_time()
     for one in batches:
         list(detector.observe(one))
-    nodes_ms = (time.process_time() - begun) / 10 * 1e3
-    print(f"a step of {ranks} ranks: {whole_ms:.2f} ms CPU in one batch, {nodes_ms:.1f} ms in {ranks // 8} batches of nodes")
+    return (time.process_time() - begun) * 1e3
 
 
 def main() -> None:

@@ -83,6 +83,7 @@ class Gather:
         self._turn, self._ended_at = 0, 0.0
         self._lately = -1  # how many have been heard lately, -1: not counted yet
         self._places: dict[str, int] = {}
+        self._met: tuple[tuple[str, int], np.ndarray] = (("", -1), self.node)  # the batch last met: of whom nothing is new
 
     @property
     def ranks(self) -> int:
@@ -90,6 +91,7 @@ class Gather:
 
     def place(self, ranks: Mapping[str, object]) -> None:
         """Where ranks are by the job's own word: node -> [first, last]; what a node itself tells goes before."""
+        self._met = (("", -1), self.node)
         for node, span in list(ranks.items())[:MOST_RANKS]:
             if not (isinstance(span, list | tuple) and len(span) == 2 and all(isinstance(n, int) for n in span)):
                 continue
@@ -146,11 +148,15 @@ class Gather:
             ranks, steps = _joined([b.ranks for b in batches]), _joined([b.steps for b in batches])
             ended_at, values = _joined([b.ended_at for b in batches]), _joined([b.values for b in batches])
             nodes = np.repeat([self._place(b.node) for b in batches], [len(b.ranks) for b in batches])
-            good = (ranks >= 0) & (ranks < MOST_RANKS) & np.isfinite(ended_at)
-            if not good.all():
-                ranks, steps, ended_at, values, nodes = (c[good] for c in (ranks, steps, ended_at, values, nodes))
+            key = (batches[0].node if len(batches) == 1 else "", len(ranks))
+            if not (len(batches) == 1 and key == self._met[0] and np.array_equal(ranks, self._met[1]) and np.isfinite(ended_at).all()):
+                good = (ranks >= 0) & (ranks < MOST_RANKS) & np.isfinite(ended_at)
+                if not good.all():
+                    ranks, steps, ended_at, values, nodes = (c[good] for c in (ranks, steps, ended_at, values, nodes))
+                if len(ranks):
+                    self._meet(ranks, nodes)
+                self._met = (key, ranks) if len(batches) == 1 and good.all() else (("", -1), ranks)
             if len(ranks):
-                self._meet(ranks, nodes)
                 self._sort(ranks, steps, ended_at, parts_of(signals).of(values), batches[0].at)
 
     def _place(self, node: str) -> int:

@@ -41,7 +41,7 @@ class Limits:
 
 
 class JobMemory(msgspec.Struct):
-    """A `Job` as it is kept. role: int64 as bytes, None: one role; recent: float32, shape (WIDTH + 1, ranks) each"""
+    """A `Job` as it is kept. role: int64 as bytes, None: one role; recent: float32, parts of shape (WIDTH, ranks) and own times"""
 
     gather: Kept
     own: Memory
@@ -51,7 +51,7 @@ class JobMemory(msgspec.Struct):
     shift: Finding | None
     facts: dict[str, Json]
     role: bytes | None
-    recent: list[bytes]
+    recent: list[tuple[bytes, bytes]]
     attempt: int
     said: int
     turns: int
@@ -76,7 +76,7 @@ class Job:
         self._pace = JobPace()
         self._role: np.ndarray | None = None
         self._peers = Peers(np.zeros(0, dtype=np.int64))
-        self._recent: deque[np.ndarray] = deque(maxlen=_RECENT)
+        self._recent: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=_RECENT)
         self._turns, self._per_token, self._began = 0, False, 0.0
 
     def _watch(self, ranks: int) -> Watch:
@@ -134,7 +134,7 @@ class Job:
         usual_s = middle(own)
         if not usual_s > 0.0:
             return
-        self._recent.append(np.concatenate([board.parts, own[None]]).astype(np.float32))
+        self._recent.append((board.parts, own))
         self._own.judge(own, self._peers, usual_s=usual_s, began=began, claimed=self._held("own"))
         for name, seconds in PARTS.items():
             if name not in self._sides:
@@ -282,7 +282,7 @@ class Job:
         return Telling(job=self.name, at=board.heard_at, step=board.step, said=self.said, act_share=self.limits.act_share)
 
     def _mean_of_recent(self) -> Recent:
-        whole = np.stack(list(self._recent)).astype(np.float64)
+        whole = np.stack([np.concatenate([parts, own[None]]) for parts, own in self._recent]).astype(np.float64)
         known = np.isfinite(whole)
         count = known.sum(axis=0)
         mean = np.where(count > 0, np.where(known, whole, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
@@ -314,7 +314,8 @@ class Job:
         return JobMemory(
             gather=self.gather.memory(), own=self._own.memory(), sides={name: side.memory() for name, side in self._sides.items()},
             pace=self._pace, claims=self.claims, shift=self.shift, facts=self.facts, attempt=self.attempt, said=self.said,
-            role=None if self._role is None else self._role.astype(np.int64).tobytes(), recent=[r.tobytes() for r in self._recent],
+            role=None if self._role is None else self._role.astype(np.int64).tobytes(),
+            recent=[(parts.tobytes(), own.astype(np.float32).tobytes()) for parts, own in self._recent],
             turns=self._turns, per_token=self._per_token, began=self._began,
         )  # fmt: skip
 
@@ -327,7 +328,8 @@ class Job:
         self._pace, self.claims, self.shift, self.facts = kept.pace, kept.claims, kept.shift, kept.facts
         self.attempt, self.said = kept.attempt, kept.said
         self._role = None if kept.role is None else np.frombuffer(kept.role, dtype=np.int64)
-        self._recent = deque((np.frombuffer(r, dtype=np.float32).reshape(WIDTH + 1, -1) for r in kept.recent), maxlen=_RECENT)
+        recent = [(np.frombuffer(p, dtype=np.float32).reshape(WIDTH, -1), np.frombuffer(o, dtype=np.float32)) for p, o in kept.recent]
+        self._recent = deque(recent, maxlen=_RECENT)
         self._turns, self._per_token, self._began = kept.turns, kept.per_token, kept.began
 
 
