@@ -35,7 +35,13 @@ def host_blames(case: Case, graph: Graph, ends: Sequence[int]) -> list[Blame]:
 
 def _blame(case: Case, graph: Graph, rank: int) -> Iterator[Blame]:
     if case.pending(rank) is not None:
-        return  # it is in an operation itself and waits for nobody: its device's matter
+        # it is in an operation itself and waits for nobody: its device's matter, unless it has left out what a peer waits in
+        left = [edge for edge in graph.into(rank) if edge.why in (Why.NO_RECV, Why.NO_SEND)]
+        gone = strayed(case, rank) if left else None
+        if gone is not None:
+            lines = [words.missed(case, left[0]), words.strayed(case, gone)]
+            yield Blame(rank, MISSING[left[0].why], _SEES_DUMP, lines, left[0].group, left[0].seq, left[0].op)
+        return
     edges = graph.into(rank)
     if not edges:
         return
