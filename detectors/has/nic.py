@@ -15,9 +15,10 @@ _MOST_TIMES = 63
 
 
 class Port(msgspec.Struct):
-    """One port. returns, drops: when it came back up, and went down, Unix seconds; down, lost, flaps: the claims that stand."""
+    """One port. job: whose it is now; returns, drops: when it came back up, and went down, Unix seconds; down, lost, flaps: what stands."""
 
     up: bool = True
+    job: str = ""
     since: float = 0.0
     returns: list[float] = []
     drops: list[float] = []
@@ -67,9 +68,10 @@ class Nic:
                 self._said += 1
                 target = port.down.target
                 text = f"port {target.id} of {target.node} has had no link for {now - port.since:.0f} s"
+                # whose port it is now: a node that was taken out of its job is nobody's trouble until it is mended
                 port.lost = msgspec.structs.replace(
-                    port.down, at=now, id=f"nic/{target.node}/{self._said}", check="nic.lost", cause="lost", severity=Severity.ERROR,
-                    evidence=(Evidence(port.down.evidence[0].file, 0, text),),
+                    port.down, at=now, id=f"nic/{target.node}/{self._said}", check="nic.lost", cause="lost", job=JobId(port.job),
+                    severity=Severity.ERROR if port.job else Severity.WARNING, evidence=(Evidence(port.down.evidence[0].file, 0, text),),
                 )  # fmt: skip
                 yield port.lost
 
@@ -82,6 +84,7 @@ class Nic:
                 del self._ports[gone]
                 self._down.pop(gone, None)
             port = self._ports[key] = Port(since=seen.at)
+        port.job = seen.job
         if up == port.up:
             return
         port.up, port.since = up, seen.at

@@ -37,8 +37,8 @@ class Thermal:
         self._said = 0
 
     def observe(self, seen: Observation) -> Iterator[Finding]:
-        if not isinstance(seen, Samples) or "gpu.temp_c" not in seen.signals:
-            return
+        if not isinstance(seen, Samples) or "gpu.temp_c" not in seen.signals or seen.source.startswith("agent:node:"):
+            return  # a node's own agent has judged what it sends
         heat = seen.values[:, seen.signals.index("gpu.temp_c")]
         if np.isfinite(heat).sum() < LEAST:
             return  # nobody to compare with: neither hot nor cool again
