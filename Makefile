@@ -19,7 +19,7 @@ demo-job: setup ## four processes train, one hangs, is named, the job is restart
 
 test: setup-test lint types layers      ## all checks and every test that is not slow; what CI runs
 	$(PYTEST) -q -m "not slow" -n $(WORKERS) --ignore tests/e2e tests
-	$(PYTEST) -q -m "not slow" -n $(WORKERS) tests/e2e
+	$(PYTEST) -q -m "not slow" -n $(WORKERS) --maxschedchunk 1 tests/e2e
 
 test-slow: setup-test   ## soaks, kills and swarms
 	$(PYTEST) -q -m slow tests
