@@ -52,7 +52,8 @@ def main() -> None:
             took.append(time.process_time() - begun)
     named = [culprit.id for culprit in verdict.culprits]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{rows} operations, {size / 1e6:.0f} MB of CSV: {took[0]:.2f} s of CPU with imports, {took[1]:.2f} s without; peak {peak:.0f} MB")
+    cost = f"{took[0]:.2f} s of CPU with imports, {took[1]:.2f} s without; peak {peak:.0f} MB"
+    print(f"{rows} operations, {size / 1e6:.0f} MB of CSV: {cost}")
     print(f"named: rank {', '.join(named)} (right: {named == [str(SLOW_RANK)]}); slowdown {verdict.detail['slowdown']}")
 
 

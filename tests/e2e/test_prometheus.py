@@ -35,7 +35,9 @@ scrape_configs:
 """
 
 
-NODES = Scenario(nodes=64, seed=5, job=(JobRow(name="llama", nodes=48, step_s=4.0, pp=4),), service=(ServiceRow(name="chat", model="llama-8b"),))
+NODES = Scenario(
+    nodes=64, seed=5, job=(JobRow(name="llama", nodes=48, step_s=4.0, pp=4),), service=(ServiceRow(name="chat", model="llama-8b"),)
+)  # fmt: skip
 
 
 @contextmanager
