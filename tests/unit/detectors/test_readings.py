@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from detectors.joblog import reading as joblog
 from detectors.joblog import rules as joblog_rules
+from detectors.joblog.marks import Memory
 from detectors.npd import reading as npd
 from detectors.npd import rules as npd_rules
 
@@ -42,9 +43,9 @@ def block(lines: list[str]) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-def through(memory: joblog.Memory) -> joblog.Memory:
+def through(memory: Memory) -> Memory:
     """A memory as it comes back from where it was kept."""
-    return msgspec.msgpack.decode(msgspec.msgpack.encode(memory), type=joblog.Memory)
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(memory), type=Memory)
 
 
 @given(st.lists(st.integers(1, len(OUTPUT) - 1), max_size=4, unique=True).map(sorted))
