@@ -11,7 +11,7 @@ from simulator.training import TrainingJob
 
 # A spinning kernel is busy all of the time at about a fifth of the power, and no tensor core works.
 _WAITING = even(1.0, 0.2, 0.0)
-_IDLE_KINDS = frozenset({"host", "stopped", "gone"})
+_IDLE_KINDS = frozenset({"host", "locked", "storage", "stopped", "gone", "device_before"})
 
 
 def loads_of(nodes: Sequence[Node], job: TrainingJob | Service | None) -> list[Load]:

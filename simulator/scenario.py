@@ -233,7 +233,9 @@ def _drawn(scenario: Scenario, world: World, one: Arrival, n: int) -> Story | No
     if kind.serves:
         job = str(chance.choice(sorted(world.services)))
         return kind.of(job, int(chance.integers(len(world.services[job].engines))))
-    names = sorted(world.jobs)
+    names = [name for name in sorted(world.jobs) if not kind.staged or world.jobs[name].shape.pp > 1]
+    if not names:
+        return None
     sizes = [world.jobs[name].shape.nodes for name in names]
     # a machine's number says only which share of the cluster it is: by then the job may be placed elsewhere
     number = one.node if one.node >= 0 else int(chance.integers(sum(sizes)))

@@ -1,13 +1,14 @@
 """Why a machine is slow: what its sensors say against those of the job's other machines, from the latest pages of each node."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from holdfast.events import Samples
 from holdfast.faults import Fault
-from holdfast.topology import Kind, Target
+from holdfast.topology import Kind, NodeId, Target
 from holdfast.wire import inputs_of_bytes, inputs_to_bytes
 
 MOST_PAGES = 32_768
@@ -40,7 +41,7 @@ RULES = (
     Rule("throttle", Fault.GPU_THERMAL_POWER, Kind.DEVICE, ("gpu.throttled", "gpu.thermal_throttle"), 2.0, 0.5),
     Rule("clocks", Fault.GPU_THERMAL_POWER, Kind.DEVICE, ("gpu.sm_clock_hz", "gpu.clock_hz"), 0.95, 3e7),
     Rule("pcie", Fault.PCIE, Kind.DEVICE, ("gpu.pcie_width", "gpu.pcie_link_width", "gpu.pcie_gen", "gpu.pcie_link_gen",
-                                            "gpu.pcie_speed_bps"), 0.75),
+                                            "gpu.pcie_speed_bps", "pcie.lanes", "pcie.generation"), 0.75),
     Rule("pcie", Fault.PCIE, Kind.DEVICE, ("gpu.pcie_replay_total",), 3.0, 20.0, rises=True),
     Rule("nic", Fault.NIC, Kind.NIC, ("nic.up", "nic.rate_bps"), 0.75),
     Rule("nic", Fault.NIC, Kind.NIC, ("nic.symbol_errors_total", "nic.link_downed_total", "nic.rx_errors_total"), 3.0, 0.5, rises=True),
@@ -71,7 +72,7 @@ class Machines:
         self._pages: dict[tuple[str, str, str], tuple[Samples, ...]] = {}
 
     def take(self, seen: Samples) -> None:
-        if not seen.node or not seen.targets or _WANTED.isdisjoint(seen.signals):
+        if not seen.targets or _WANTED.isdisjoint(seen.signals):
             return
         key = (seen.node, seen.source, seen.targets[0].kind.value)
         before = self._pages.pop(key, ())
@@ -105,8 +106,13 @@ class Machines:
         wanted = dict.fromkeys([node, *list(nodes)[:_MOST_PEERS]])
         found: dict[str, list[tuple[Samples, ...]]] = {}
         for (name, _, _), kept in self._pages.items():
-            if name in wanted and kept[-1].at >= at - _FRESH_S:
+            if kept[-1].at < at - _FRESH_S:
+                continue
+            if name in wanted:
                 found.setdefault(name, []).append(kept)
+            elif not name:  # one table of many nodes
+                for own, parts in _by_node(kept, wanted).items():
+                    found.setdefault(own, []).append(parts)
         return found
 
     def memory(self) -> bytes:
@@ -117,6 +123,22 @@ class Machines:
         for seen in inputs_of_bytes(memory):
             if isinstance(seen, Samples):
                 self.take(seen)
+
+
+def _by_node(kept: tuple[Samples, ...], wanted: Container[str]) -> dict[str, tuple[Samples, ...]]:
+    """The latest pages of a table over many nodes, each node's rows for themselves."""
+    found: dict[str, tuple[Samples, ...]] = {}
+    for page in kept:
+        rows: dict[str, list[int]] = {}
+        for n, target in enumerate(page.targets):
+            if target.node in wanted:
+                rows.setdefault(target.node, []).append(n)
+        for node, chosen in rows.items():
+            part = msgspec.structs.replace(
+                page, node=NodeId(node), targets=tuple(page.targets[n] for n in chosen), values=page.values[chosen]
+            )
+            found[node] = (*found.get(node, ()), part)
+    return found
 
 
 def _readings(kept: tuple[Samples, ...], rule: Rule, signal: str) -> list[tuple[Target, float]]:

@@ -203,10 +203,14 @@ class TimeLimit(OnRank):
         words = "CANCELLED AT 2027-01-15T09:12:44 DUE TO TIME LIMIT ***"
         for node in job.nodes[:1]:
             cluster.write(f"attempt-{job.attempt}/slurm.out", f"slurmstepd: error: *** STEP 8841.0 ON {node.id} {words}", node=node)
+        attempt = job.attempt
+        job.stuck = Stuck("gone", self.rank)
+        for rank in range(job.shape.world):
+            job.end(rank, signal=15)
         yield 1.0
-        job.stop()
+        job.fail(143, attempt=attempt)
         yield self.again_after_s
-        if job.state == "stopped" and job.nodes:
+        if job.state == "failed" and job.nodes:
             job.start(cluster.now, job.shape.schedule_s)
         told.ended_at = cluster.now
 

@@ -13,12 +13,13 @@ from simulator.stories.story import Story, Truth
 
 @dataclass(frozen=True)
 class StoryKind:
-    """make: (job, rank, or number of the engine) -> the story; serves: it is about a service"""
+    """make: (job, rank, or number of the engine) -> the story; serves: it is about a service; staged: about pipeline stages"""
 
     name: str
     truth: Truth
     make: Callable[..., Story]
     serves: bool = False
+    staged: bool = False
 
     def of(self, job: str, place: int) -> Story:
         """The story at one place. place: a rank, or the number of an engine."""
@@ -69,5 +70,5 @@ _SERVED: tuple[tuple[str, Callable[..., Story], Truth], ...] = (
 def kinds() -> Mapping[str, StoryKind]:
     """All of them."""
     found = {row.name: StoryKind(row.name, row.truth, partial(Tale, row=row)) for row in rows().values()}
-    found |= {name: StoryKind(name, truth, make) for name, make, truth in _TOLD}
+    found |= {name: StoryKind(name, truth, make, staged=make is jobs.HeavyLastStage) for name, make, truth in _TOLD}
     return found | {name: StoryKind(name, truth, make, serves=True) for name, make, truth in _SERVED}

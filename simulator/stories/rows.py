@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from simulator.nodes import DEVICES
+from simulator.nodes import DEVICES, Node
 from simulator.stories.story import OnRank, Struck, Truth, crash, nic_address, while_there
-from simulator.training import Stuck
+from simulator.training import Stuck, TrainingJob
 
 if TYPE_CHECKING:
     from simulator.world import World
+
+# How often a job crashes in the same place before it is left alone.
+_AGAIN = 5
 
 Effect = Literal["hang", "crash", "slow", "data", "network", "host", "locked", "uninterruptible", "none"]
 
@@ -118,12 +121,26 @@ class Tale(OnRank):
 
     def _crash(self, world: World, told: Struck) -> Iterator[float]:
         job, node, row = self.training(world), self.node(world), self.row
-        if row.lasts:
+        if row.lasts and row.kernel:
             node.holds.add(self.name)
         words = {"rank": self.rank, "local": self.rank % DEVICES}
-        lines = (line.format(**words) if "{" in line else line for line in row.log)
+        lines = [line.format(**words) if "{" in line else line for line in row.log]
         yield from crash(job, self.rank, *lines, exit_code=None if row.signal else 1, signal=row.signal)
+        if row.lasts and not row.kernel:
+            yield from self._again(job, node, lines)
         yield from while_there(job, node) if row.lasts else ()
+
+    def _again(self, job: TrainingJob, node: Node, lines: list[str]) -> Iterator[float]:
+        """Whoever restarts in the same place crashes there again."""
+        booted_at = node.booted_at
+        for _ in range(_AGAIN):
+            attempt = job.attempt
+            while job.attempt == attempt or job.state != "running" or job.stepped_at == job.begun_at:
+                if node not in job.nodes or node.booted_at != booted_at or job.state in ("stopped", "finished"):
+                    return
+                yield 1.0
+            if node in job.nodes and node.booted_at == booted_at:
+                yield from crash(job, self.rank, *lines)
 
     def _slow(self, world: World, told: Struck) -> Iterator[float]:
         job, node = self.training(world), self.node(world)

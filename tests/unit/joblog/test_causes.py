@@ -74,7 +74,7 @@ OTHERS = [
     ("OSError: [Errno 116] Stale file handle: '/data/x'", N, "storage", "storage"),
     ("OSError: [Errno 5] Input/output error: '/data/x'", N, "storage", "storage"),
     ("OSError: [Errno 30] Read-only file system: '/ckpt/x'", N, "storage", "storage"),
-    ("OSError: [Errno 28] No space left on device", N, "storage", "storage"),
+    ("OSError: [Errno 28] No space left on device", N, "host_resource", "storage"),
     ("OSError: [Errno 24] Too many open files: '/data/x'", N, "host_resource", "software"),
     ("PermissionError: [Errno 13] Permission denied: '/ckpt/x'", N, "user_code", "user"),
     ("FileNotFoundError: [Errno 2] No such file or directory: '/data/x'", N, "user_code", "user"),

@@ -58,7 +58,7 @@ def verdict(folder: Path, **files: str | tuple[str, ...]) -> Verdict:
             id="a stale file handle",
         ),
         pytest.param(
-            {"rank0": ["OSError: [Errno 28] No space left on device"]}, Judgement.NOBODY, Fault.STORAGE, "storage",
+            {"rank0": ["OSError: [Errno 28] No space left on device"]}, Judgement.NOBODY, Fault.HOST_RESOURCE, "storage",
             id="a full disk",
         ),
         pytest.param(
