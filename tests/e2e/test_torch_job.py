@@ -87,7 +87,7 @@ def test_a_loss_that_is_not_a_number_goes_back_to_the_last_checkpoint(tmp_path: 
     ("fault", "rank"),
     [
         pytest.param("spin", "1", id="a rank holds the interpreter lock: no answer is evidence"),
-        pytest.param("dstate", "0", id="a rank sits in the kernel"),
+        pytest.param("dstate", "0", id="a rank sits in the kernel", marks=pytest.mark.slow),
     ],
 )
 def test_a_rank_that_answers_nobody_is_named(tmp_path: Path, fault: str, rank: str) -> None:
