@@ -83,11 +83,12 @@ def test_a_loss_that_is_not_a_number_goes_back_to_the_last_checkpoint(tmp_path: 
     assert ran.report["attempts"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "rank"),
     [
         pytest.param("spin", "1", id="a rank holds the interpreter lock: no answer is evidence"),
-        pytest.param("dstate", "0", id="a rank sits in the kernel", marks=pytest.mark.slow),
+        pytest.param("dstate", "0", id="a rank sits in the kernel"),
     ],
 )
 def test_a_rank_that_answers_nobody_is_named(tmp_path: Path, fault: str, rank: str) -> None:
