@@ -126,9 +126,10 @@ class Tale(OnRank):
         words = {"rank": self.rank, "local": self.rank % DEVICES}
         lines = [line.format(**words) if "{" in line else line for line in row.log]
         yield from crash(job, self.rank, *lines, exit_code=None if row.signal else 1, signal=row.signal)
-        if row.lasts and not row.kernel:
+        if row.lasts and row.kernel:
+            yield from while_there(job, node)
+        elif row.lasts:  # nothing is broken that a repair mends: in the end somebody makes room
             yield from self._again(job, node, lines)
-        yield from while_there(job, node) if row.lasts else ()
 
     def _again(self, job: TrainingJob, node: Node, lines: list[str]) -> Iterator[float]:
         """Whoever restarts in the same place crashes there again."""
