@@ -125,23 +125,23 @@ class Tale(OnRank):
             node.holds.add(self.name)
         words = {"rank": self.rank, "local": self.rank % DEVICES}
         lines = [line.format(**words) if "{" in line else line for line in row.log]
+        attempt = job.attempt
         yield from crash(job, self.rank, *lines, exit_code=None if row.signal else 1, signal=row.signal)
         if row.lasts and row.kernel:
             yield from while_there(job, node)
         elif row.lasts:  # nothing is broken that a repair mends: in the end somebody makes room
-            yield from self._again(job, node, lines)
+            yield from self._again(job, node, lines, attempt)
 
-    def _again(self, job: TrainingJob, node: Node, lines: list[str]) -> Iterator[float]:
+    def _again(self, job: TrainingJob, node: Node, lines: list[str], attempt: int) -> Iterator[float]:
         """Whoever restarts in the same place crashes there again."""
         booted_at = node.booted_at
         for _ in range(_AGAIN):
-            attempt = job.attempt
             while job.attempt == attempt or job.state != "running" or job.stepped_at == job.begun_at:
                 if node not in job.nodes or node.booted_at != booted_at or job.state in ("stopped", "finished"):
                     return
                 yield 1.0
-            if node in job.nodes and node.booted_at == booted_at:
-                yield from crash(job, self.rank, *lines)
+            attempt = job.attempt
+            yield from crash(job, self.rank, *lines)
 
     def _slow(self, world: World, told: Struck) -> Iterator[float]:
         job, node = self.training(world), self.node(world)
