@@ -30,16 +30,19 @@ class PodDeleted(OnRank):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AgentSilent(OnRank):
-    """An agent says nothing for a while; the job goes on."""
+class Telemetry(OnRank):
+    """Something is wrong with what is heard of a node for a while; the job goes on. what: the node's attribute that has `value` then"""
 
-    lasting_s: float = 60.0
+    what: str
+    value: bool | float
+    lasting_s: float
 
     def play(self, world: World, told: Struck) -> Iterator[float]:
         node = self.node(world)
-        node.silent = True
+        usual = getattr(node, self.what)
+        setattr(node, self.what, self.value)
         yield self.lasting_s
-        node.silent = False
+        setattr(node, self.what, usual)
         told.ended_at = world.cluster.now
 
 
@@ -55,50 +58,6 @@ class AgentCrash(OnRank):
         yield self.away_s
         world.cluster.agents.crash(node)
         node.silent = False
-        told.ended_at = world.cluster.now
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExporterDown(OnRank):
-    """The exporters of a node cannot be scraped for a while."""
-
-    lasting_s: float = 240.0
-
-    def play(self, world: World, told: Struck) -> Iterator[float]:
-        node = self.node(world)
-        node.scraped = False
-        yield self.lasting_s
-        node.scraped = True
-        told.ended_at = world.cluster.now
-
-
-@dataclass(frozen=True, kw_only=True)
-class TelemetryLate(OnRank):
-    """What an agent sends arrives late; nothing else is wrong."""
-
-    lag_s: float = 8.0
-    lasting_s: float = 180.0
-
-    def play(self, world: World, told: Struck) -> Iterator[float]:
-        node = self.node(world)
-        node.lag_s = self.lag_s
-        yield self.lasting_s
-        node.lag_s = 0.0
-        told.ended_at = world.cluster.now
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClockSkew(OnRank):
-    """A node's clock is ahead; time synchronisation sets it right after a while."""
-
-    skew_s: float = 3.0
-    lasting_s: float = 300.0
-
-    def play(self, world: World, told: Struck) -> Iterator[float]:
-        node = self.node(world)
-        node.skew_s = self.skew_s
-        yield self.lasting_s
-        node.skew_s = 0.0
         told.ended_at = world.cluster.now
 
 

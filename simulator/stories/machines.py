@@ -114,7 +114,17 @@ class RackPower(OnRank):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeafLoss(OnRank):
+class OnLeaf(OnRank):
+    """At the leaf switch of a rank's port: every node of the pod has one there."""
+
+    def nodes(self, world: World) -> tuple[str, ...]:
+        fabric = world.cluster.fabric
+        leaf = fabric.leaf(self.node(world), rail_of(self.rank))
+        return tuple(node.id for node in fabric.behind(leaf, world.cluster.nodes.values()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeafLoss(OnLeaf):
     """A leaf switch drops a share of the packets: every port at it counts errors, and who uses it is slower.
 
     lasting_s: until it is mended
@@ -122,11 +132,6 @@ class LeafLoss(OnRank):
 
     loss: float = 0.01
     lasting_s: float = 900.0
-
-    def nodes(self, world: World) -> tuple[str, ...]:
-        fabric = world.cluster.fabric
-        leaf = fabric.leaf(self.node(world), rail_of(self.rank))
-        return tuple(node.id for node in fabric.behind(leaf, world.cluster.nodes.values()))
 
     def play(self, world: World, told: Struck) -> Iterator[float]:
         job, now, rail = self.training(world), world.cluster.now, rail_of(self.rank)
@@ -142,20 +147,17 @@ class LeafLoss(OnRank):
         job.work.drag.communication_s -= more_s
         for port in ports:
             for metric, (rate, since) in grows.items():
-                if port.grows.get(metric) == (rate, since):
-                    port.grows[metric] = (0.0, since)
+                if port.grows.get(metric) == (rate, since):  # a counter stands where it has come to
+                    port.shown[metric] = port.grown(metric, world.cluster.now)
+                    del port.grows[metric]
         told.ended_at = world.cluster.now
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeafDown(OnRank):
+class LeafDown(OnLeaf):
     """A leaf switch is gone for a while: one port of every node of the pod has no link."""
 
     lasting_s: float = 300.0
-
-    def nodes(self, world: World) -> tuple[str, ...]:
-        fabric = world.cluster.fabric
-        return tuple(node.id for node in fabric.behind(fabric.leaf(self.node(world), rail_of(self.rank)), world.cluster.nodes.values()))
 
     def play(self, world: World, told: Struck) -> Iterator[float]:
         rail = rail_of(self.rank)

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from simulator.nodes import DEVICES, Node
+from simulator.nodes import DEVICES
 from simulator.stories.story import OnRank, Struck, Truth, crash, nic_address, while_there
-from simulator.training import Stuck, TrainingJob
+from simulator.training import Stuck
 
 if TYPE_CHECKING:
     from simulator.world import World
 
 # How often a job crashes in the same place before it is left alone.
 _AGAIN = 5
+
+# After so long its owner looks after a job that has failed.
+_OWNER_S = 300.0
 
 Effect = Literal["hang", "crash", "slow", "data", "network", "host", "locked", "uninterruptible", "none"]
 
@@ -130,14 +133,18 @@ class Tale(OnRank):
         if row.lasts and row.kernel:
             yield from while_there(job, node)
         elif row.lasts:  # nothing is broken that a repair mends: in the end somebody makes room
-            yield from self._again(job, node, lines, attempt)
+            yield from self._again(world, lines, attempt)
 
-    def _again(self, job: TrainingJob, node: Node, lines: list[str], attempt: int) -> Iterator[float]:
-        """Whoever restarts in the same place crashes there again."""
-        booted_at = node.booted_at
+    def _again(self, world: World, lines: list[str], attempt: int) -> Iterator[float]:
+        """Whoever restarts in the same place crashes there again; a job that nobody starts any more is its owner's, who makes room."""
+        job, node = self.training(world), self.node(world)
+        booted_at, waited_s = node.booted_at, 0.0
         for _ in range(_AGAIN):
             while job.attempt == attempt or job.state != "running" or job.stepped_at == job.begun_at:
                 if node not in job.nodes or node.booted_at != booted_at or job.state in ("stopped", "finished"):
+                    return
+                if (waited_s := waited_s + 1.0 if job.state == "failed" else 0.0) >= _OWNER_S:
+                    job.start(world.cluster.now, job.shape.schedule_s)
                     return
                 yield 1.0
             attempt = job.attempt

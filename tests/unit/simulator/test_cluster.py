@@ -126,6 +126,31 @@ def test_a_story_that_nobody_answers_is_played_and_what_is_repaired_leaves_no_dr
     assert all(node.usable for node in world.cluster.nodes.values())
 
 
+def test_a_counter_of_errors_stands_where_it_has_come_to_when_the_switch_is_mended() -> None:
+    world = make(Scenario(nodes=4, job=(JobRow(name="train", nodes=4, step_s=4.0),)))
+    world.tell(kinds()["leaf_loss"].of("train", 13))
+    world.advance(world.cluster.now + 800.0)
+    port, metric = world.cluster.nodes["node0003"].nics[5], "node_infiniband_port_errors_received_total"
+    before = port.grown(metric, world.cluster.now)
+    world.advance(world.cluster.now + 300.0)
+    assert port.shown[metric] > before > 0
+    assert metric not in port.grows
+
+
+def test_a_job_beside_a_full_disk_crashes_again_and_in_the_end_its_owner_makes_room() -> None:
+    world = make(Scenario(nodes=4, job=(JobRow(name="train", nodes=4, step_s=4.0),)))
+    job = world.jobs["train"]
+    world.advance(world.cluster.now + 60.0)
+    world.tell(kinds()["disk_full"].of("train", 13))
+    for attempt in (0, 1):
+        world.advance(world.cluster.now + 60.0)
+        assert (job.state, job.attempt) == ("failed", attempt)
+        if not attempt:
+            job.start(world.cluster.now, 20.0)
+    world.advance(world.cluster.now + 500.0)
+    assert (world.struck[0].over, job.trains, job.attempt) == (True, True, 2)
+
+
 def test_numbers_of_one_thing_do_not_depend_on_the_others_and_are_what_they_should_be() -> None:
     keys = np.array([key_of(1, n) for n in range(2000)], dtype=np.uint64)
     drawn = normals(keys, 7, 4)
