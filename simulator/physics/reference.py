@@ -63,6 +63,7 @@ _LLAMA = Layout(
     tp=8, pp=16, chunks=8, global_batch=2048, sequence=8192, recompute="selective", chunk_layers=(0, *(1,) * 126, 0), dp=64,
 )  # fmt: skip
 ELSEWHERE = (
+    # As quoted; the layouts, and Llama 3's MFU by scale, were not compared with the papers' text: see docs/simulator-physics.md
     # NSDI'24, arXiv:2402.15627, table 2 and section 6: 12,288 A100, tensor 8, pipeline 8, six chunks, 6,144 sequences
     Elsewhere(
         name="MegaScale 175B on 12,288 A100", model="gpt-175b", device="a100", fabric=Fabric(leaf_nodes=64, pod_nodes=2048), mfu=0.552,
