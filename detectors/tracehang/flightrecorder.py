@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from detectors.tracehang.ring import Ring, read_ring, text
-from detectors.tracehang.unpickle import PickleError, plain, plain_json
+from detectors.tracehang.unpickle import PickleError, plain, plain_json, uncollected
 
 MOST_ENTRIES = 200_000
 MOST_GROUPS = 10_000
@@ -82,6 +82,11 @@ def read_dump(data: bytes, rank: int) -> Recording:
     """
     if not data:
         raise DumpError("empty file")
+    with uncollected():
+        return _decoded(data, rank)
+
+
+def _decoded(data: bytes, rank: int) -> Recording:
     try:
         raw = plain(data) if data[:1] == b"\x80" else plain_json(data)
     except PickleError as error:

@@ -7,7 +7,8 @@ import marshal
 import re
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
-from operator import itemgetter
+from itertools import repeat
+from operator import eq, is_, itemgetter
 from typing import Any
 
 import msgspec
@@ -21,6 +22,9 @@ MOST_NAMES = 20_000
 MOST_SHAPES = 4096
 NEWEST_SHAPES = 400  # of so many of the newest records it is told how they compare
 _SHAPE = ("input_dtypes", "input_sizes", "output_dtypes", "output_sizes")
+_SHAPES = itemgetter(*_SHAPE)
+_READ = ("process_group", "profiling_name", "state", "collective_seq_id")  # of every record
+_FIELDS = itemgetter(*_READ)
 
 # Operations whose types and sizes are the same on all ranks of a group, on one side at least.
 ALIKE = ("all_reduce", "allreduce", "broadcast", "all_gather", "allgather", "reduce_scatter")
@@ -34,6 +38,7 @@ ROW = np.dtype([
 _P2P = re.compile(r"(send|recv) (\d{1,7})(?:->|<-)(\d{1,7})")
 _COALESCED = ":coalesced"
 _NUMBER_MOST = 2**31 - 1
+_MOST_CHARS = 1000  # of one name
 _NEWEST = 64
 _TIMES = ("time_created_ns", "time_discovered_started_ns", "time_discovered_completed_ns")
 
@@ -159,7 +164,7 @@ def read_ring(entries: Entries) -> tuple[Ring, int, int, dict[str, tuple[str, st
     columns = _Columns(entries)
     order = columns.order()
     groups, group = _numbered(columns.groups(), 32_000)
-    names, name = _numbered(columns.texts("profiling_name"), MOST_NAMES)
+    names, name = _numbered(columns.column("profiling_name"), MOST_NAMES)
     table = np.zeros(len(entries), dtype=ROW)
     table["order"], table["group"], table["name"] = order, group, name
     p2p = [_P2P.search(one) for one in names]
@@ -193,12 +198,13 @@ class _Columns:
         if set(map(type, entries)) != {dict}:
             raise TypeError("a record is not a table of fields")
         self.entries = entries
-
-    def column(self, key: str) -> list[Any]:
-        try:
-            return list(map(itemgetter(key), self.entries))
+        try:  # each record is gone to once: that costs more than what is taken from it
+            self._known = dict(zip(_READ, zip(*map(_FIELDS, entries), strict=True), strict=True))
         except KeyError:
-            return [entry.get(key) for entry in self.entries]
+            self._known = {}
+
+    def column(self, key: str) -> Sequence[Any]:
+        return self._known[key] if key in self._known else [entry.get(key) for entry in self.entries]
 
     def order(self) -> np.ndarray:
         """Record numbers; they count up by one in a recorder's own dump, which the two ends show."""
@@ -223,14 +229,14 @@ class _Columns:
         return np.array(column, dtype=np.int64)
 
     def facts(self, key: str) -> np.ndarray:
-        return np.array([one is True for one in self.column(key)], dtype=bool)
+        return np.fromiter(map(is_, self.column(key), repeat(True)), dtype=bool, count=len(self.entries))
 
     def done(self, gloo: np.ndarray) -> np.ndarray:
         """Which have completed: by state, and where that is none, by the time.
 
         `retired` alone is no end: the watchdog retires what has timed out too; gloo's state never leaves `scheduled`.
         """
-        found = np.array([one == "completed" for one in _texts(self.column("state"))], dtype=bool)
+        found = np.fromiter(map(eq, self.column("state"), repeat("completed")), dtype=bool, count=len(self.entries))
         for row in np.flatnonzero(~found)[-4 * TAIL :].tolist():
             found[row] = bool(self._time(row, "time_discovered_completed_ns"))
         if gloo.any():
@@ -253,16 +259,13 @@ class _Columns:
         value = self.entries[row].get(key)
         return value if type(value) is int and 0 < value < 2**62 else 0
 
-    def texts(self, key: str) -> list[str]:
-        return _texts(self.column(key))
-
-    def groups(self) -> list[str]:
+    def groups(self) -> Sequence[Any]:
         """The name of each record's group; its process-local id where there is none, as old versions write."""
         column = self.column("process_group")
         if not set(map(type, column)) - {tuple, list} and all(column):
-            return _texts(list(map(itemgetter(0), column)))
+            return list(map(itemgetter(0), column))
         local = self.column("pg_id")
-        return _texts([one[0] if isinstance(one, tuple | list) and one else n for one, n in zip(column, local, strict=True)])
+        return [one[0] if isinstance(one, tuple | list) and one else n for one, n in zip(column, local, strict=True)]
 
     def described(self, row: int) -> tuple[str, str]:
         """Process-local id and description of the group of one record."""
@@ -274,22 +277,19 @@ class _Columns:
 
 def text(value: Any) -> str:
     """A name or a number as text; anything deeper is none: written out in full a few shared tuples can fill all memory."""
-    if type(value) is str and len(value) <= 1000:
+    if type(value) is str and len(value) <= _MOST_CHARS:
         return value
-    return str(value)[:1000] if isinstance(value, str | int) else ""
+    return str(value)[:_MOST_CHARS] if isinstance(value, str | int) else ""
 
 
-def _texts(column: list[Any]) -> list[str]:
-    return column if set(map(type, column)) == {str} and len(max(column, key=len)) <= 1000 else list(map(text, column))
-
-
-def _numbered(column: list[str], most: int) -> tuple[tuple[str, ...], np.ndarray]:
+def _numbered(column: Sequence[Any], most: int) -> tuple[tuple[str, ...], np.ndarray]:
     """Each text once, and which of them each record has."""
-    known: dict[str, int] = {}
-    numbers = np.array([known.setdefault(one, len(known)) for one in column], dtype=np.int64)
+    if set(map(type, column)) != {str} or any(len(one) > _MOST_CHARS for one in set(column)):
+        column = list(map(text, column))
+    known = {one: n for n, one in enumerate(dict.fromkeys(column))}
     if len(known) > most:
         raise ValueError(f"over {most} different names")
-    return tuple(known), numbers
+    return tuple(known), np.fromiter(map(known.__getitem__, column), dtype=np.int64, count=len(column))
 
 
 def _tail(table: np.ndarray) -> np.ndarray:
@@ -320,16 +320,19 @@ def _ring(table: np.ndarray, keep: np.ndarray, groups: tuple[str, ...], names: t
 
 def _shapes(table: np.ndarray, rows: np.ndarray, entries: Entries) -> tuple[str, ...]:
     """Write down for these rows which types and sizes each has, and return those; where there are too many the rest has none."""
-    columns = [[entry.get(field) for entry in entries] for field in _SHAPE]
     try:
-        keys = list(map(marshal.dumps, zip(*columns, strict=True)))
+        shapes = list(map(_SHAPES, entries))
+    except KeyError:
+        shapes = [tuple(entry.get(field) for field in _SHAPE) for entry in entries]
+    try:
+        keys = list(map(marshal.dumps, shapes))
     except ValueError:  # too deep, or of a kind that stands in no dump
         return ()
-    known: dict[bytes, int] = {}
-    numbers = np.array([known.setdefault(key, len(known)) for key in keys], dtype=np.int64)
+    known = {key: n for n, key in enumerate(dict.fromkeys(keys))}
+    numbers = np.fromiter(map(known.__getitem__, keys), dtype=np.int64, count=len(keys))
     table["shape"][rows] = np.where(numbers < MOST_SHAPES, numbers, -1)
     firsts = np.unique(numbers, return_index=True)[1][:MOST_SHAPES].tolist()
-    return tuple(_shape(*(column[n] for column in columns)) for n in firsts)
+    return tuple(_shape(*shapes[n]) for n in firsts)
 
 
 def _shape(*parts: Any) -> str:

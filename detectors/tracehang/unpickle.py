@@ -80,21 +80,30 @@ def _check(data: bytes) -> None:
 
 @contextmanager
 def _bounded(size: int) -> Iterator[None]:
-    """Let the process grow only so far while a stranger's bytes decide how much it asks for.
-
-    The collector of cycles rests meanwhile: plain values from a stream are all new, and it would look through them again and again.
-    """
+    """Let the process grow only so far while a stranger's bytes decide how much it asks for."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     room = _size() + min(_ROOM_BYTES + _ROOM_FACTOR * size, _MOST_ROOM_BYTES)
     if before[0] != resource.RLIM_INFINITY:
         room = min(room, before[0])
-    collects = gc.isenabled()
     resource.setrlimit(resource.RLIMIT_AS, (room, before[1]))
+    try:
+        with uncollected():
+            yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Let the collector of cycles rest: plain values from a stream are all new, and it would look through them again and again.
+
+    Whoever holds this until it has let go of the values spares the collector their sight altogether.
+    """
+    collects = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
         if collects:
             gc.enable()
 
