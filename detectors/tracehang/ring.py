@@ -223,7 +223,7 @@ class _Columns:
         found: np.ndarray = np.clip(self._whole(column, key), -1, _NUMBER_MOST)
         return found
 
-    def _whole(self, column: list[Any], key: str) -> np.ndarray:
+    def _whole(self, column: Sequence[Any], key: str) -> np.ndarray:
         if set(map(type, column)) != {int}:
             raise TypeError(f"{key} is not a whole number")
         return np.array(column, dtype=np.int64)
