@@ -1,12 +1,14 @@
 """Claims that a job hangs: no rank has stepped for far longer than this job, in this phase, at this step, ever took."""
 
+import math
 from collections.abc import Iterator
 
 import msgspec
 import numpy as np
 
 from detectors.tracehang.rhythm import Rhythm
-from holdfast.events import Beat, Beats, Change, Changes, Finding, Observation, Steps
+from detectors.tracehang.still import Stillness
+from holdfast.events import Beat, Beats, Change, Changes, Finding, Observation, Samples, Steps
 from holdfast.faults import Action, Fault, Judgement, Perception, Symptom
 from holdfast.topology import JobId, Kind, job_of
 from holdfast.verdict import Evidence
@@ -42,6 +44,7 @@ _LENGTHS_KEPT, _MOST_PHASES = 16, 64
 # Beats come about every second; what is longer than both of these was seen by nobody.
 _MOST_GAP_S, _GAP_FACTOR = 2.0, 3.0
 _BEAT_SHARE, _MOST_BEAT_S = 0.1, 60.0
+_LEAST_REST_S = 1.0
 
 
 def _learn(job: "Watched", phase: str, length_s: float) -> None:
@@ -56,6 +59,7 @@ def _in_step(phase: str) -> bool:
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """factor: silence of so many usual steps is too long, but never less than floor_s
 
+    still_factors: so many where one, or two, other signals are still as well: the devices' power, the network's traffic
     startup_s: before the first step; early_s: before the pace is known; phase_s: in an announced phase, or one read
     from the stacks; storage_factor: how many limits a job may be silent while it moves data through storage
     phase_factor: once a kind of phase, or the start, is known it may take so many times its longest
@@ -63,6 +67,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     factor: float = 5.0
+    still_factors: tuple[float, ...] = (2.5, 2.5)
     floor_s: float = 8.0
     startup_s: float = 1800.0
     early_s: float = 60.0
@@ -104,6 +109,7 @@ class Watched(msgspec.Struct):
     learned_step: int = -1
     learned_at: float = 0.0
     learned: Rhythm = msgspec.field(default_factory=Rhythm)
+    machines: Stillness = msgspec.field(default_factory=Stillness)
 
 
 class Claim:
@@ -122,6 +128,9 @@ class Claim:
             for change in seen.changes:
                 if change.target.kind is Kind.JOB:
                     yield from self._on_job(change, JobId(change.target.id))
+        elif isinstance(seen, Samples):
+            if (rests_at := self.rests_at(seen.job)) < math.inf:
+                self.jobs[seen.job].machines.take(seen, rests_at=rests_at)
         elif isinstance(seen, Beats) and seen.job and seen.beats:
             yield from self._on_beats(self._job(seen.job), seen)
         elif isinstance(seen, Steps) and seen.job and len(seen.ranks):
@@ -155,7 +164,7 @@ class Claim:
         if len(learned.gaps_s) < 3:
             limit_s = max(limits.early_s, limits.factor * learned.pace_s())
         else:
-            limit_s = max(limits.floor_s, limits.factor * learned.pace_s())
+            limit_s = max(limits.floor_s, self._factor(job) * learned.pace_s())
         pause_s = max(2.0 * learned.expected_s(job.step), 1.5 * learned.by_the_clock_s())
         limit_s = max(limit_s, pause_s, job.waits_s)
         if job.phases:
@@ -164,6 +173,20 @@ class Claim:
         if job.io_at and job.heard_at - job.io_at < limit_s:
             return limits.storage_factor * limit_s  # it saves or loads: not still
         return limit_s
+
+    def rests_at(self, name: str) -> float:
+        """From when on what the machines of a job show is that it stands still: a usual step after its last sign of progress."""
+        job = self.jobs.get(name)
+        if job is None or job.stepped_at <= job.begun_at:
+            return math.inf
+        return max(job.stepped_at, job.resumed_at) + max(_LEAST_REST_S, job.learned.pace_s())
+
+    def _signs(self, job: Watched) -> list[str]:
+        return job.machines.signs(job.stepped_at) if job.stepped_at > job.begun_at else []
+
+    def _factor(self, job: Watched) -> float:
+        still = len(self._signs(job))
+        return min(self.limits.factor, self.limits.still_factors[still - 1]) if still else self.limits.factor
 
     def _known_s(self, job: Watched, phase: str, unknown_s: float, *, least_s: float) -> float:
         """How long a phase may take: by those of its name that this job has been through, else by the setting."""
@@ -263,12 +286,13 @@ class Claim:
         return msgspec.structs.replace(claim, at=at, cleared=True, evidence=(Evidence("steps", 0, why),))
 
     def _finding(self, name: JobId, job: Watched, limit_s: float) -> Finding:
-        silence_s = self.silence_s(job)
+        silence_s, signs = self.silence_s(job), self._signs(job)
         text = f"no rank has stepped for {silence_s:.1f} s after step {job.step}; usual {job.learned.pace_s():.2f} s, limit {limit_s:.1f} s"
+        evidence = (Evidence("steps", 0, text), *(Evidence("samples", 0, sign) for sign in signs))
         return Finding(
             at=job.heard_at, id=f"tracehang/{name}/{job.claims}", job=name, target=job_of(name), perception=Perception.HANG,
             symptom=Symptom.HANG, fault=Fault.UNKNOWN, check="tracehang.silence", judgement=Judgement.UNDECIDED,
-            confidence=0.5, evidence=(Evidence("steps", 0, text),), action=Action.WATCH, wants=EVIDENCE,
+            confidence=0.5 + 0.1 * len(signs), evidence=evidence, action=Action.WATCH, wants=EVIDENCE,
             detail={"step": job.step, "silence_s": round(silence_s, 3), "limit_s": round(limit_s, 3)},
         )  # fmt: skip
 

@@ -1,12 +1,15 @@
 """Gathers the answers to one collection and gives the verdict when all of it has come, or time is up."""
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 
+from detectors.tracehang.devices import Device
 from detectors.tracehang.gather import Pile
 from detectors.tracehang.judge import judge
+from detectors.tracehang.pages import Pages
 from detectors.tracehang.pieces import Piece
 from detectors.tracehang.readers import read_all
 from holdfast.events import Beats, Dump, Dumps, Finding
@@ -19,16 +22,22 @@ _MOST_BYTES = 1 << 30
 _MOST_AGENTS = 65_536
 # An agent that has said nothing for so long before a collection began is not waited for.
 _ALIVE_S = 10.0
+# Pages of machines come every half minute or sooner; an undecided verdict waits so much longer for one.
+_PAGES_S = 30.0
 
 
 class _Collection(msgspec.Struct):
-    """What one order has brought so far. sources: the agents that have sent all they have."""
+    """What one order has brought so far. sources: the agents that have sent all they have.
+
+    undecided: all is here and names nobody; the next pages of its nodes may
+    """
 
     job: JobId
     first_at: float
     dumps: list[Dump] = []
     sources: list[str] = []
     size: int = 0
+    undecided: bool = False
 
 
 @dataclass(kw_only=True)
@@ -36,10 +45,13 @@ class Evidence:
     """patience_s: how long after the first part of a collection the rest may take
 
     readers: processes that read what was sent; 0 reads it here, where one that means harm can hold up everything
+    rests_at: since when what the machines of a job show is that it stands still; pages: what they last showed
     """
 
     patience_s: float
     readers: int = 0
+    rests_at: Callable[[str], float] = lambda _: math.inf
+    pages: Pages = field(default_factory=Pages, init=False)
     _open: dict[str, _Collection] = field(default_factory=dict, init=False)
     _judged: dict[str, float] = field(default_factory=dict, init=False)
     _agents: dict[str, tuple[str, float]] = field(default_factory=dict, init=False)
@@ -64,35 +76,59 @@ class Evidence:
         if seen.complete and seen.source not in one.sources:
             one.sources.append(seen.source)
         if seen.complete and self._awaited(one) <= set(one.sources):
-            yield self._close(seen.order, seen.at)
+            yield from self._close(seen.order, seen.at)
         elif len(self._open) > _MOST_OPEN:
-            yield self._close(next(iter(self._open)), seen.at)
+            yield from self._close(next(iter(self._open)), seen.at, final=True)
 
     def _awaited(self, one: _Collection) -> set[str]:
         return {source for source, (job, at) in self._agents.items() if job == one.job and one.first_at - at <= _ALIVE_S}
 
     def tick(self, now: float) -> Iterator[Finding]:
         """Judge what has waited long enough with what is there."""
-        for order in [o for o, one in self._open.items() if now - one.first_at >= self.patience_s]:
-            yield self._close(order, now)
+        for order, one in list(self._open.items()):
+            if one.undecided and self.rests_at(one.job) > now:
+                self._end(order, now)  # it goes on by itself, or was started anew
+            elif one.undecided:
+                if self._devices(one) or now - one.first_at >= self.patience_s + _PAGES_S:
+                    yield from self._close(order, now, final=True)
+            elif now - one.first_at >= self.patience_s:
+                yield from self._close(order, now)
 
-    def _close(self, order: str, now: float) -> Finding:
-        one = self._open.pop(order)
+    def _close(self, order: str, now: float, *, final: bool = False) -> Iterator[Finding]:
+        """Judge what is there. Where it names nobody and the machines have told nothing since, that is waited for, but once."""
+        one = self._open[order]
+        devices = self._devices(one)
+        verdict = self._judge(one, devices)
+        if verdict.verdict is Judgement.UNDECIDED and not devices and not final and self.pages.told(one.job):
+            one.undecided = True
+            return
+        self._end(order, now)
+        yield finding_of(_on_nodes(verdict, _placed(one)), order=order, job=one.job, at=now)
+
+    def _end(self, order: str, now: float) -> None:
+        del self._open[order]
         self._judged[order] = now
         while len(self._judged) > _MOST_OPEN:
             del self._judged[next(iter(self._judged))]
+
+    def _devices(self, one: _Collection) -> dict[int, Device]:
+        return self.pages.devices(one.job, _placed(one), since=self.rests_at(one.job))
+
+    def _judge(self, one: _Collection, devices: dict[int, Device]) -> Verdict:
         pile = Pile()
         for piece, content in read_all(map(_piece, one.dumps), processes=self.readers):
             pile.take(piece, content)
-        placed = {dump.target.id: dump.target.node for dump in one.dumps if dump.target.kind is Kind.RANK}
-        return finding_of(_on_nodes(judge(pile.case()), placed), order=order, job=one.job, at=now)
+        case = pile.case()
+        case.devices = devices | case.devices
+        return judge(case)
 
     def snapshot(self) -> bytes:
-        return msgspec.msgpack.encode((self._open, self._judged, self._agents))
+        return msgspec.msgpack.encode((self._open, self._judged, self._agents, self.pages.memory()))
 
     def restore(self, memory: bytes) -> None:
-        form = tuple[dict[str, _Collection], dict[str, float], dict[str, tuple[str, float]]]
-        self._open, self._judged, self._agents = msgspec.msgpack.decode(memory, type=form)
+        form = tuple[dict[str, _Collection], dict[str, float], dict[str, tuple[str, float]], bytes]
+        self._open, self._judged, self._agents, pages = msgspec.msgpack.decode(memory, type=form)
+        self.pages.remember(pages)
 
 
 def _piece(dump: Dump) -> Piece:
@@ -100,8 +136,13 @@ def _piece(dump: Dump) -> Piece:
     return Piece(name=dump.name, rank=rank, data=dump.data, error=dump.error)
 
 
+def _placed(one: _Collection) -> dict[str, str]:
+    """Rank -> its node: the agents that sent the dumps know."""
+    return {dump.target.id: dump.target.node for dump in one.dumps if dump.target.kind is Kind.RANK}
+
+
 def _on_nodes(verdict: Verdict, placed: Mapping[str, str]) -> Verdict:
-    """Say of each culprit on which node it is: the agents that sent the dumps know. placed: rank -> node."""
+    """Say of each culprit on which node it is. placed: rank -> node."""
     culprits = (msgspec.structs.replace(c, node=placed.get(c.id, "")) for c in verdict.culprits)
     return msgspec.structs.replace(verdict, culprits=tuple(culprits))
 

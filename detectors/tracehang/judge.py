@@ -88,8 +88,9 @@ def _mismatch(case: Case, graph: Graph) -> Finding | None:
     first = (clear or found)[0]
     extra: dict[str, Json] = {"mismatch": {"group": first.group, "seq": first.seq, "calls": first.calls()}}
     if not clear:
+        # halves that took different branches, as in a ring of waits: the order of the program, not one call that is wrong
         why = f"the ranks of group {case.describe(first.group)} call different operations at #{first.seq}, no side is the odd one"
-        return Finding(judgement=Judgement.NOBODY, fault=Fault.USER_CODE, action=Action.STOP, why=why, extra=extra)
+        return Finding(judgement=Judgement.NOBODY, fault=Fault.SOFTWARE, action=Action.RESTART, why=why, extra=extra)
     blames: dict[int, Blame] = {}
     for one in clear:
         for rank in one.odd:

@@ -7,7 +7,7 @@ import msgspec
 from detectors.tracehang.claim import Claim, Limits
 from detectors.tracehang.evidence import Evidence
 from detectors.tracehang.rhythm import PACE_KEPT
-from holdfast.events import Beats, Changes, Dumps, Finding, Observation, Steps
+from holdfast.events import Beats, Changes, Dumps, Finding, Observation, Samples, Steps
 
 # Below this a culprit found in a phase that takes long by nature is not yet one.
 _SURE = 0.6
@@ -20,15 +20,16 @@ class Tracehang:
     readers: processes that read them; 0 reads in the line, which a hostile dump can hold up
     """
 
-    consumes = (Beats, Steps, Changes, Dumps)
-    warmup_s, warmup_steps = 0.0, PACE_KEPT + 2  # then the pace is learned of the same steps, whatever was before
+    consumes = (Beats, Steps, Changes, Dumps, Samples)
+    # then the pace is learned of the same steps, whatever was before, and the usual power of several pages
+    warmup_s, warmup_steps = 60.0, PACE_KEPT + 2
 
     def __init__(
         self, *, factor: float = 5.0, floor_s: float = 8.0, startup_s: float = 1800.0, phase_s: float = 900.0,
         evidence_s: float = 15.0, readers: int = 0,
     ) -> None:  # fmt: skip
         self.claim = Claim(Limits(factor=factor, floor_s=floor_s, startup_s=startup_s, phase_s=phase_s))
-        self.evidence = Evidence(patience_s=evidence_s, readers=readers)
+        self.evidence = Evidence(patience_s=evidence_s, readers=readers, rests_at=self.claim.rests_at)
         self._verdicts: dict[str, Finding] = {}
 
     def observe(self, seen: Observation) -> Iterator[Finding]:
@@ -37,6 +38,8 @@ class Tracehang:
         else:
             if isinstance(seen, Beats) and seen.job:
                 self.evidence.hear(seen)
+            elif isinstance(seen, Samples) and seen.job:
+                self.evidence.pages.take(seen)
             for claim in self.claim.observe(seen):
                 yield claim
                 if claim.cleared and (verdict := self._verdicts.pop(claim.job, None)) is not None:
