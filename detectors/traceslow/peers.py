@@ -37,12 +37,9 @@ class Peers:
             width = int(self._sizes[0])
             if width < LEAST:
                 return np.full(len(values), np.nan)
-            low, high = (width - 1) // 2, width // 2
             if self.roles == 1:
-                ordered = np.partition(values, (low, high))
-                return np.full(len(values), 0.5 * (ordered[low] + ordered[high]))
-            table = np.partition(values[self._order].reshape(-1, width), (low, high), axis=1)
-            return np.asarray((0.5 * (table[:, low] + table[:, high]))[self.role])
+                return np.full(len(values), _middle(values.reshape(1, -1))[0])
+            return np.asarray(_middle(values[self._order].reshape(-1, width))[self.role])
         table = np.full((self.roles, int(self._sizes.max(initial=1))), np.inf)
         table[self.role[known], self._column[known]] = values[known]
         table.sort(axis=1)
@@ -51,6 +48,14 @@ class Peers:
         with np.errstate(invalid="ignore"):
             found = 0.5 * (table[every, np.maximum(count - 1, 0) // 2] + table[every, np.minimum(count // 2, table.shape[1] - 1)])
         return np.asarray(np.where(count >= LEAST, found, np.nan)[self.role])
+
+
+def _middle(table: np.ndarray) -> np.ndarray:
+    """The median of each row, all of it known; to look for both values in the middle at once takes four times as long."""
+    high = table.shape[1] // 2
+    ordered = np.partition(table, high, axis=1)
+    low = ordered[:, :high].max(axis=1) if table.shape[1] % 2 == 0 else ordered[:, high]
+    return np.asarray(0.5 * (low + ordered[:, high]))
 
 
 def told_roles(facts: Mapping[str, Json], ranks: int) -> np.ndarray | None:

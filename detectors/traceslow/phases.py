@@ -62,18 +62,18 @@ class Parts:
         values: shape (rows, signals). A rank that tells nothing of one phase of several has not entered it.
         """
         with np.errstate(over="ignore"):
-            values = values.astype(np.float32)
+            columns_of = np.ascontiguousarray(values.astype(np.float32).T)
         out = np.empty((WIDTH, len(values)), dtype=np.float32)
         for part, columns in enumerate(self.columns):
             if not columns:
                 out[part] = np.nan
                 continue
-            out[part] = values[:, columns[0]]
+            out[part] = columns_of[columns[0]]
             for column in columns[1:]:
-                out[part] += values[:, column]
+                out[part] += columns_of[column]
             if len(columns) > 1 and np.isnan(out[part]).any():
-                chosen = values[:, columns]
-                out[part] = np.where(np.isfinite(chosen).any(axis=1), np.nansum(chosen, axis=1), np.nan)
+                chosen = columns_of[list(columns)]
+                out[part] = np.where(np.isfinite(chosen).any(axis=0), np.nansum(chosen, axis=0), np.nan)
         with np.errstate(invalid="ignore"):
             if (out < 0.0).any() or (out >= _LONGEST).any():
                 out[(out < 0.0) | (out >= _LONGEST)] = np.nan

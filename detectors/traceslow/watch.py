@@ -161,7 +161,7 @@ class Watch:
         goes_on = last[some] == self._judged - 1
         since[some[~goes_on]] = began - (self._begun or 0.0)
         run[some] = run[some] * goes_on + 1.0
-        last[some] = np.where(new > 0.0, self._judged, 0.0)
+        last[some] = (new > 0.0) * np.float32(self._judged)
         fade = goes_on * np.float32(_FADE)
         if np.isnan(excess).any():
             excess = np.nan_to_num(excess)
@@ -173,9 +173,9 @@ class Watch:
         if own_z is not None:
             self._lag.append(own_z)
         if len(self._lag) > _LAG:
-            oldest = np.where(calm, self._lag.pop(0), np.float32(np.nan))
-            every = max(1, len(oldest) // _SAMPLE)
-            self._surprise.learn(oldest[self._judged % every :: every])
+            every = max(1, len(calm) // _SAMPLE)
+            sample = slice(self._judged % every, None, every)
+            self._surprise.learn(np.where(calm[sample], self._lag.pop(0)[sample], np.float32(np.nan)))
 
     def mean_excess(self, ranks: np.ndarray, *, kind: int = 0) -> np.ndarray:
         """Mean excess of ranks over the last steps since they began to be late."""
