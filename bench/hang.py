@@ -1,6 +1,6 @@
 """Seconds and memory from a folder with the dumps of a large job to the verdict, ours and the framework's own analyser's.
 
-python -m bench.hang [--ranks 1024] [--entries 2000] [--processes 1] [--framework]
+python -m bench.hang [--ranks 1024] [--entries 2000] [--processes 1] [--framework] [--line]
 """
 
 import argparse
@@ -13,7 +13,10 @@ import time
 from pathlib import Path
 
 from detectors.tracehang.offline import Hang
+from detectors.tracehang.online import Tracehang
+from holdfast.events import Beat, Beats, Dump, Dumps
 from holdfast.ports import Input
+from holdfast.topology import JobId, rank_of
 
 _NODE = 8
 
@@ -59,6 +62,29 @@ def analyse(folder: Path, processes: int) -> list[str]:
     return [culprit.id for culprit in Hang().diagnose(inputs, {"processes": str(processes)}).culprits]
 
 
+def line(folder: Path, processes: int) -> None:
+    """Print how long the live line stands while the dumps come in node by node, and when it says the verdict by its own time."""
+    detector, job = Tracehang(readers=processes), JobId("j")
+    paths = sorted(folder.iterdir(), key=lambda path: int(path.name.rpartition("_")[2]))
+    for first in range(0, len(paths), _NODE):
+        list(detector.observe(Beats(at=0.0, source=f"agent:{first}", job=job, beats=(Beat(rank=first),))))
+    longest_s, begun, named = 0.0, time.perf_counter(), list[str]()
+    for first in range(0, len(paths), _NODE):
+        files = enumerate(paths[first : first + _NODE], start=first)
+        sent = tuple(Dump(target=rank_of(job, rank), name=path.name, data=path.read_bytes()) for rank, path in files)
+        at, now = time.perf_counter() - begun, time.perf_counter()
+        found = detector.observe(Dumps(at=at, source=f"agent:{first}", job=job, order="o", dumps=sent, complete=True))
+        named += [one.id for finding in found for one in finding.culprits]
+        longest_s = max(longest_s, time.perf_counter() - now)
+    while not named and time.perf_counter() - begun < 600.0:
+        time.sleep(0.2)
+        at, now = time.perf_counter() - begun, time.perf_counter()
+        named += [one.id for finding in detector.tick(at) for one in finding.culprits]
+        longest_s = max(longest_s, time.perf_counter() - now)
+    after_s = time.perf_counter() - begun
+    print(f"in the line: named rank {', '.join(named)} {after_s:.1f} s after the first dump; it stood {longest_s * 1e3:.0f} ms at most")
+
+
 def spent(who: int) -> float:
     used = resource.getrusage(who)
     return used.ru_utime + used.ru_stime
@@ -95,6 +121,7 @@ def main() -> None:
     asked.add_argument("--entries", type=int, default=2000)
     asked.add_argument("--processes", type=int, default=1, help="that read; the parent judges when they are done")
     asked.add_argument("--framework", action="store_true", help="let the framework's own analyser read the same dumps too")
+    asked.add_argument("--line", action="store_true", help="send them through the live detector too; processes 0 reads in the line")
     args = asked.parse_args()
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
@@ -111,6 +138,8 @@ def main() -> None:
         print(f"peak memory {own} MB judging ({before // 1024} MB before), {reader} MB each reading")
         if args.framework:
             framework(folder)
+        if args.line:
+            line(folder, args.processes)
 
 
 if __name__ == "__main__":

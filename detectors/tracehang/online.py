@@ -17,7 +17,7 @@ class Tracehang:
     """Claims silence, asks for evidence by its claim, and says which rank it is.
 
     The arguments are those of `claim.Limits`; evidence_s: how long the parts of one collection may take to come
-    readers: processes that read them; 0 reads in the line, which a hostile dump can hold up
+    readers: processes that read them beside the line; 0 reads in the line, which many dumps, or a hostile one, hold up
     """
 
     consumes = (Beats, Steps, Changes, Dumps, Samples)
@@ -26,7 +26,7 @@ class Tracehang:
 
     def __init__(
         self, *, factor: float = 5.0, floor_s: float = 8.0, startup_s: float = 1800.0, phase_s: float = 900.0,
-        evidence_s: float = 15.0, readers: int = 0,
+        evidence_s: float = 15.0, readers: int = 1,
     ) -> None:  # fmt: skip
         self.claim = Claim(Limits(factor=factor, floor_s=floor_s, startup_s=startup_s, phase_s=phase_s))
         self.evidence = Evidence(patience_s=evidence_s, readers=readers, rests_at=self.claim.rests_at)

@@ -28,7 +28,7 @@ class Line:
     """A job of one node that has stepped for long, with pages of its node, and stands still since `stopped_at`."""
 
     def __init__(self, *, seen: bool = True) -> None:
-        self.detector, self.now, self.stopped_at = Tracehang(), 1000.0, 0.0
+        self.detector, self.now, self.stopped_at = Tracehang(readers=0), 1000.0, 0.0
         self.said: list[Finding] = list(self.detector.observe(job(self.now, "started")))
         for step in range(12):
             self.now += STEP_S
@@ -42,7 +42,7 @@ class Line:
             self.said.extend(self.detector.observe(one))  # type: ignore[arg-type]
         self.said.extend(self.detector.tick(self.now))
         memory = self.detector.snapshot()
-        self.detector = Tracehang()
+        self.detector = Tracehang(readers=0)
         self.detector.restore(memory)
 
     def still(self, seconds: int, *seen: tuple[int, Samples]) -> "Line":
