@@ -5,11 +5,12 @@ enough words are the same. Most lines differ from one before in digits alone and
 """
 
 import re
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Sequence, Set
 
 import msgspec
 
 from detectors.scan import scan_of
+from holdfast.verdict import Json
 
 WILD = "<*>"
 MOST_CHARACTERS = 2000
@@ -37,6 +38,14 @@ class Templates:
         self._templates: list[list[str]] = []
         self._exact: dict[bytes, int] = {}
 
+    def memory(self) -> tuple[list[list[str]], dict[bytes, int]]:
+        return self._templates, self._exact
+
+    def recall(self, templates: list[list[str]], exact: dict[bytes, int]) -> None:
+        self._templates, self._exact, self._leaves = templates, exact, {}
+        for number, words in enumerate(templates):
+            self._leaves.setdefault(_place(words), []).append(number)
+
     def __len__(self) -> int:
         return len(self._templates)
 
@@ -61,7 +70,7 @@ class Templates:
     def _of_words(self, line: bytes, exact: bytes, learn: bool) -> tuple[int, bool]:
         text = line[:MOST_CHARACTERS].decode("utf-8", "replace").strip()
         words = [WILD if _DIGIT.search(word) else word for word in _SPLIT.split(text, maxsplit=self.words)]
-        place = (len(words), words[0], words[-1] if len(words) > 1 else "")
+        place = _place(words)
         best, share = self._nearest(self._leaves.get(place, []), words)
         if best >= 0 and share >= self.similar:
             if learn:
@@ -89,6 +98,10 @@ class Templates:
             self._exact[exact] = number
 
 
+def _place(words: list[str]) -> tuple[int, str, str]:
+    return len(words), words[0], words[-1] if len(words) > 1 else ""
+
+
 class Said(msgspec.Struct, frozen=True):
     """A line that stands out. writer: node, else file; telling: it has a word of trouble; count: lines like it."""
 
@@ -100,18 +113,45 @@ class Said(msgspec.Struct, frozen=True):
     count: int = 1
 
 
+class NoveltyMemory(msgspec.Struct):
+    """A `Novelty` as it is kept."""
+
+    templates: list[list[str]]
+    exact: dict[bytes, int]
+    left: int
+    alone: dict[int, Said | None]
+    writers: list[str]
+
+
 class Novelty:
     """What is new in the last lines of a job, and what one writer says alone.
 
-    most_lines: that are learned; what comes after is looked at only where it is late
+    most_lines: that are learned; what comes after is looked at only where it is late; templates: of lines, at most
     """
 
-    def __init__(self, *, most_lines: int = 400_000) -> None:
-        self.known = Templates()
+    def __init__(self, *, most_lines: int = 400_000, templates: int = 20_000) -> None:
+        self.known = Templates(most=templates)
         self.left = most_lines
         self._scan = scan_of(_WORDS)
         self._alone: dict[int, Said | None] = {}  # template -> who said it, None: several
         self._writers: set[str] = set()
+
+    @classmethod
+    def recalled(cls, kept: NoveltyMemory, *, templates: int) -> "Novelty":
+        """As it was when `memory` was asked; what is learned from now on is its own."""
+        told = cls(most_lines=kept.left, templates=templates)
+        told.known.recall([list(words) for words in kept.templates], dict(kept.exact))
+        told._alone, told._writers = dict(kept.alone), set(kept.writers)
+        return told
+
+    def memory(self) -> NoveltyMemory:
+        templates, exact = self.known.memory()
+        return NoveltyMemory(templates, exact, self.left, self._alone, sorted(self._writers))
+
+    @property
+    def templates(self) -> int:
+        """How many have been learned."""
+        return len(self.known)
 
     def healthy(self, file: str, first: int, block: bytes, writer: str) -> None:
         """Learn whole lines of the job's healthy life. first: number of the first, from 1; writer: "" unknown."""
@@ -156,6 +196,18 @@ class Novelty:
             elif known is not None:
                 own = known.writer == writer
                 self._alone[number] = msgspec.structs.replace(known, count=known.count + 1) if own else None
+
+
+def standing_out(novel: Sequence[Said], alone: Sequence[Said]) -> dict[str, Json]:
+    """Lines that no rule knows, as a verdict tells them."""
+    found: dict[str, Json] = {}
+    if novel:
+        found["novel"] = [f"{said.file}:{said.line}: {said.text}" for said in novel]
+    if alone:
+        found["alone"] = [
+            {"node": said.writer, "file": said.file, "line": said.line, "text": said.text, "count": said.count} for said in alone
+        ]
+    return found
 
 
 def _shown(line: bytes) -> str:

@@ -8,7 +8,7 @@ from detectors.joblog.errorfile import Failure, error_file, failures
 from detectors.joblog.judge import Case, Judged, judge
 from detectors.joblog.lookback import ahead, late_lines, look_back
 from detectors.joblog.marks import Mark, whose
-from detectors.joblog.novelty import Said
+from detectors.joblog.novelty import Said, standing_out
 from detectors.joblog.reading import Reading
 from detectors.joblog.rules import Rules
 from detectors.joblog.tracebacks import signature
@@ -131,7 +131,7 @@ class _Case:
             verdict=told.judgement, symptom=symptom, fault=fault, culprits=told.culprits,
             action=told.action if not unsure or told.action is not Action.NONE else Action.WATCH,
             evidence=_evidence(told) or tuple(Evidence(said.file, said.line, said.text) for said in novel),
-            detail=self._detail(told) | _standing_out(novel, alone), skipped=tuple(self.skipped),
+            detail=self._detail(told) | standing_out(novel, alone), skipped=tuple(self.skipped),
         )  # fmt: skip
 
     def _judged(self) -> Judged:
@@ -188,17 +188,6 @@ def _of_last_attempt(marks: list[Mark]) -> list[Mark]:
     last = max((n for file, n in attempts.items()), default=0)
     of_last = [mark for mark in marks if attempts.get(mark.file, last) == last]
     return of_last if any(mark.meaning.role in ("root", "victim") for mark in of_last) else marks
-
-
-def _standing_out(novel: Sequence[Said], alone: Sequence[Said]) -> dict[str, Json]:
-    found: dict[str, Json] = {}
-    if novel:
-        found["novel"] = [f"{said.file}:{said.line}: {said.text}" for said in novel]
-    if alone:
-        found["alone"] = [
-            {"node": said.writer, "file": said.file, "line": said.line, "text": said.text, "count": said.count} for said in alone
-        ]
-    return found
 
 
 def _evidence(told: Judged) -> tuple[Evidence, ...]:

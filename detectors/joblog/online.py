@@ -6,8 +6,10 @@ import msgspec
 
 from detectors.joblog.judge import MACHINE_DEPTH, MEMORY_S, Case, Judged, judge
 from detectors.joblog.marks import Mark, Memory, Whose
+from detectors.joblog.novelty import Said, standing_out
 from detectors.joblog.reading import Reading
 from detectors.joblog.rules import Rules
+from detectors.joblog.unusual import Block, Unusual, UnusualMemory
 from holdfast.events import Change, Changes, Finding, Lines, Observation, Steps
 from holdfast.faults import Action, Fault, Judgement, Perception, Severity, Symptom
 from holdfast.topology import JobId, Kind, job_of
@@ -15,9 +17,12 @@ from holdfast.verdict import Evidence, Json
 
 MOST_JOBS = 1024
 MOST_NODES, MOST_REMEMBERED = 16_384, 8
+# Jobs of which it is known what they usually say, the ones last heard.
+MOST_LEARNED = 64
 
 _DEVICES = ("NVRM: ", "SXid (", "fallen off the bus", "amdgpu", "uncorrectable", "Uncorrectable")
 
+_UNSURE = 0.3
 _OWN_FAULTS = frozenset({Fault.USER_CODE, Fault.WORKLOAD})
 
 
@@ -51,6 +56,7 @@ class JobLog:
         self._lives: dict[str, _Life] = {}
         self._readings: dict[str, Reading] = {}
         self._nodes: dict[str, list[Mark]] = {}
+        self._unusual: dict[str, Unusual] = {}
 
     def observe(self, seen: Observation) -> Iterator[Finding]:
         if isinstance(seen, Lines) and seen.node:
@@ -86,6 +92,11 @@ class JobLog:
         if seen.job not in self._readings:
             self._readings[seen.job] = Reading(self._rules)
         self._readings[seen.job].feed(name, seen.first, block, owner, heard_at=seen.at)
+        unusual = self._unusual.pop(seen.job, None) or Unusual()
+        while len(self._unusual) >= MOST_LEARNED:
+            del self._unusual[next(iter(self._unusual))]
+        self._unusual[seen.job] = unusual
+        unusual.feed(Block(seen.at, name, seen.first, block[:-1], seen.node or name))
 
     def _remember(self, seen: Lines) -> None:
         """Keep what a node tells of its devices, whatever job it runs: the next one may find one of them without memory."""
@@ -106,6 +117,8 @@ class JobLog:
     def _on_steps(self, life: _Life, seen: Steps) -> Iterator[Finding]:
         if len(seen.steps):
             life.step = max(life.step, int(seen.steps.max()))
+            if seen.job in self._unusual and not life.failed_at:
+                self._unusual[seen.job].stepped(float(seen.ended_at.max()))
         if life.claim is not None and not life.due and life.started and len(seen.steps):
             claim, life.claim = life.claim, None
             yield msgspec.structs.replace(claim, at=seen.at, cleared=True, evidence=())
@@ -124,9 +137,12 @@ class JobLog:
         elif change.state in ("started", "restarting") and change.attempt > life.attempt:
             life.attempt, life.due, life.started, life.failed_at = change.attempt, False, True, 0.0
             self._readings.pop(seen.job, None)
+            if seen.job in self._unusual:
+                self._unusual[seen.job].restart()
         elif change.state in ("finished", "stopped"):
             life.due = False
             self._readings.pop(seen.job, None)
+            self._unusual.pop(seen.job, None)
             if life.claim is not None:
                 claim, life.claim = life.claim, None
                 yield msgspec.structs.replace(claim, at=change.at, cleared=True, evidence=())
@@ -150,7 +166,7 @@ class JobLog:
         )  # fmt: skip
         root = told.root
         if root is None or (told.judgement is Judgement.UNDECIDED and root.meaning.role == "cascade"):
-            return None
+            return self._unknown(job, life, reading)
         life.said += 1
         return Finding(
             at=life.failed_at, id=f"joblog/{job}/{life.attempt}/{life.said}", job=job, target=job_of(job),
@@ -158,6 +174,22 @@ class JobLog:
             check=f"joblog.{root.meaning.id}", judgement=told.judgement, severity=Severity.ERROR, cause=root.meaning.cause,
             confidence=told.confidence, culprits=told.culprits, evidence=_evidence(root), action=_action(told),
             detail=_detail(told, root, life),
+        )  # fmt: skip
+
+    def _unknown(self, job: JobId, life: _Life, reading: Reading) -> Finding | None:
+        """No rule knows why: what the job never said before, and what one node says alone. None where nothing stands out."""
+        known: dict[str, set[int]] = {}
+        for mark in reading.marks.values():
+            known.setdefault(mark.file, set()).update((mark.line, mark.last_line, *(line for line, _ in mark.trace)))
+        novel, alone = self._unusual[job].stand_out(known) if job in self._unusual else ([], [])
+        if not any(said.telling for said in novel):
+            return None
+        life.said += 1
+        return Finding(
+            at=life.failed_at, id=f"joblog/{job}/{life.attempt}/{life.said}", job=job, target=job_of(job),
+            perception=Perception.LOG_ERROR, symptom=Symptom.CRASH, fault=Fault.UNKNOWN, check="joblog.unknown",
+            judgement=Judgement.UNDECIDED, severity=Severity.WARNING, confidence=_UNSURE, evidence=_said(novel), action=Action.WATCH,
+            detail={"attempt": life.attempt, "step": life.step} | standing_out(novel, alone),
         )  # fmt: skip
 
     def _life(self, job: str) -> _Life:
@@ -171,13 +203,17 @@ class JobLog:
 
     def snapshot(self) -> bytes:
         kept = {job: reading.memory() for job, reading in self._readings.items()}
-        return msgspec.msgpack.encode((self._lives, kept, self._nodes))
+        unusual = {job: one.memory() for job, one in self._unusual.items()}
+        return msgspec.msgpack.encode((self._lives, kept, self._nodes, unusual))
 
     def restore(self, memory: bytes) -> None:
-        self._lives, kept, self._nodes = msgspec.msgpack.decode(
-            memory, type=tuple[dict[str, _Life], dict[str, Memory], dict[str, list[Mark]]]
+        self._lives, kept, self._nodes, unusual = msgspec.msgpack.decode(
+            memory, type=tuple[dict[str, _Life], dict[str, Memory], dict[str, list[Mark]], dict[str, UnusualMemory]]
         )
-        self._readings = {}
+        self._readings, self._unusual = {}, {}
+        for job, what in unusual.items():
+            self._unusual[job] = Unusual()
+            self._unusual[job].recall(what)
         for job, known in kept.items():
             reading = self._readings[job] = Reading(self._rules)
             reading.recall(known)
@@ -191,6 +227,10 @@ def _action(told: Judged) -> Action:
 def _evidence(root: Mark) -> tuple[Evidence, ...]:
     trace = tuple(Evidence(root.file, line, text[:400]) for line, text in root.trace[-20:] if line != root.line)
     return (Evidence(root.file, root.line, root.text[:1000]), *trace)
+
+
+def _said(novel: list[Said]) -> tuple[Evidence, ...]:
+    return tuple(Evidence(said.file, said.line, said.text) for said in novel)
 
 
 def _detail(told: Judged, root: Mark, life: _Life) -> dict[str, Json]:
