@@ -7,8 +7,11 @@ import queue
 import threading
 from collections.abc import Iterable, Mapping
 
+import msgspec
+
 from detectors.tracehang.devices import Device
 from detectors.tracehang.gather import Pile
+from detectors.tracehang.graph import sketch
 from detectors.tracehang.judge import judge
 from detectors.tracehang.pieces import Content, Piece
 from detectors.tracehang.readers import read_all
@@ -20,13 +23,14 @@ _UNREAD = Content(problem="no process could be had to read it")
 
 
 def judged(read: Iterable[tuple[Piece, Content]], devices: Mapping[int, Device]) -> Verdict:
-    """The verdict on what was read, and on what a job's machines show of the device of each rank."""
+    """The verdict on what was read, and on what a job's machines show of the device of each rank; in `detail.graph` who waits for whom."""
     pile = Pile()
     for piece, content in read:
         pile.take(piece, content)
     case = pile.case()
     case.devices = dict(devices) | case.devices
-    return judge(case)
+    verdict = judge(case)
+    return msgspec.structs.replace(verdict, detail={**verdict.detail, **({"graph": drawn} if (drawn := sketch(case, verdict)) else {})})
 
 
 class Ahead:

@@ -12,13 +12,14 @@ from pathlib import Path
 from detectors.tracehang.case import Case
 from detectors.tracehang.waits import Graph, build
 from detectors.tracehang.words import numbers, road
-from holdfast.verdict import Verdict
+from holdfast.verdict import Json, Verdict
 
 _MOST_SINGLE = 40
 _MOST_CULPRITS = 24
 _MOST_BOXES = 120
 _MOST_WALKED = 4
 _SAMPLE = 64
+_SKETCH_SINGLE, _SKETCH_BOXES, _SKETCH_ARROWS, _SKETCH_CHARS = 16, 40, 80, 80
 _BOX_W, _BOX_H, _GAP_X, _GAP_Y, _EDGE, _TOP = 230, 48, 80, 12, 20, 54
 _FILLS = {"culprit": "#f4b6b0", "walk": "#fbe3b4", "other": "#e8eef5", "free": "#eef3ea"}
 
@@ -45,6 +46,26 @@ def write_svg(case: Case, verdict: Verdict, path: str) -> None:
         raise ValueError(f"{path}: {error.strerror}") from error
 
 
+def sketch(case: Case, verdict: Verdict) -> dict[str, Json]:
+    """The drawing in plain values, small enough to travel with a finding: the service's page draws it. {} where nobody waits.
+
+    boxes: [column from the left, row, role, title, text]; arrows: [from, to, 1 on the walk else 0], both numbers of boxes
+    """
+    graph = build(case)
+    boxes = _boxes(graph, case, verdict, single=_SKETCH_SINGLE, most=_SKETCH_BOXES)
+    of_rank = {rank: n for n, box in enumerate(boxes) for rank in box.ranks}
+    arrows = sorted(_arrows(graph, boxes, of_rank).items(), key=lambda row: not row[1])[:_SKETCH_ARROWS]
+    if not arrows:
+        return {}
+    columns = sorted({box.hops for box in boxes}, reverse=True)
+    rows = dict.fromkeys(columns, 0)
+    shown: list[Json] = []
+    for box in boxes:
+        shown.append([columns.index(box.hops), rows[box.hops], box.role, box.title(), box.text[:_SKETCH_CHARS]])
+        rows[box.hops] += 1
+    return {"boxes": shown, "arrows": [[a, b, int(strong)] for (a, b), strong in arrows]}
+
+
 def draw(graph: Graph, case: Case, verdict: Verdict) -> str:
     """The drawing, a few hundred boxes and arrows at the most."""
     boxes = _boxes(graph, case, verdict)
@@ -66,14 +87,14 @@ def draw(graph: Graph, case: Case, verdict: Verdict) -> str:
     )
 
 
-def _boxes(graph: Graph, case: Case, verdict: Verdict) -> list[Box]:
+def _boxes(graph: Graph, case: Case, verdict: Verdict, *, single: int = _MOST_SINGLE, most: int = _MOST_BOXES) -> list[Box]:
     """The ranks in boxes, the farthest from a culprit first."""
     blamed = [int(c.id) for c in verdict.culprits if c.id.isdigit()]
     causes = {int(c.id): f"{c.cause}, {c.confidence:.2f}" for c in verdict.culprits if c.id.isdigit()}
     walked = {r for rank in blamed[:_MOST_WALKED] for edge in road(graph, rank) for r in (edge.waiter, edge.other)}
     hops = _hops(graph, blamed)
     far = max(hops.values(), default=0) + 1
-    few = len(case.expected) <= _MOST_SINGLE
+    few = len(case.expected) <= single
     found: dict[tuple[object, ...], Box] = {}
     for rank in case.expected:
         role = "culprit" if rank in causes else "walk" if rank in walked else "other" if rank in hops else "free"
@@ -83,8 +104,8 @@ def _boxes(graph: Graph, case: Case, verdict: Verdict) -> list[Box]:
         key = (rank,) if alone else kind
         found.setdefault(key, Box(away, text or (_doing(case, rank) if alone else _kind(case, rank)), role)).ranks.append(rank)
     kept = sorted(found.values(), key=lambda box: (-box.hops, box.role == "free", -len(box.ranks), box.ranks[0]))
-    if len(kept) > _MOST_BOXES:
-        rest = [box for box in kept if box.role in ("other", "free")][_MOST_BOXES // 2 :]
+    if len(kept) > most:
+        rest = [box for box in kept if box.role in ("other", "free")][most // 2 :]
         kept = [box for box in kept if box not in rest]
         kept.insert(0, Box(far, "in other places", "free", [rank for box in rest for rank in box.ranks]))
     return kept

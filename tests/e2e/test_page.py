@@ -24,7 +24,7 @@ from holdfast.demo import HOST, Demo
 from holdfast.faults import Action, Fault, Judgement, Perception, Symptom, Verb
 from holdfast.incident import Incident, State
 from holdfast.topology import Kind, Target, rank_of
-from holdfast.verdict import Culprit, Evidence, Verdict
+from holdfast.verdict import Culprit, Evidence, Json, Verdict
 from simulator.scenario import FaultRow, JobRow, Scenario, ServiceRow
 
 CHROMIUM = shutil.which("chromium") or ""
@@ -181,10 +181,11 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
 def incident(
     id: str, state: State = State.RECOVERING, *, job: str = "j", text: str = "it hangs", nodes: Iterable[str] = ("n1",)
 ) -> Incident:  # fmt: skip
+    boxes: list[Json] = [[0, 0, "other", text, text], [1, 0, text, text, text], [text, 0, "free", text, text]]
     verdict = Verdict(
         verdict=Judgement.CULPRIT, symptom=Symptom.HANG, fault=Fault.GPU_HW, action=Action.REPLACE,
         culprits=(Culprit(kind=Kind.RANK, id=text, cause=text, confidence=0.9, evidence=(text,)),),
-        evidence=(Evidence(text, 3, text),), detail={"chain": [text]},
+        evidence=(Evidence(text, 3, text),), detail={"chain": [text], "graph": {"boxes": boxes, "arrows": [[0, 1, 1], [0, 9, 0]]}},
     )  # fmt: skip
     return Incident(
         id=id, at=NOW - 60.0, job=job, targets=tuple(rank_of(job, 1, node=node) for node in nodes), state=state,
@@ -205,7 +206,8 @@ async def test_hostile_words_are_shown_as_text(browser: Browser, service: Servic
     await seen.page.locator(".tile").hover()
     assert await seen.page.locator("img").count() == 0
     assert await seen.page.title() != "run"
-    for place in (".card h3", ".where", ".why", "#told", "#legend", ".evidence code", ".culprits", "#detail-body ol"):
+    assert [await seen.page.locator(f".waits {what}").count() for what in ("rect", "line")] == [2, 1]
+    for place in (".card h3", ".where", ".why", "#told", "#legend", ".evidence code", ".culprits", "#detail-body ol", ".waits title"):
         assert any(HOSTILE in words for words in await seen.texts(place)), place
     assert seen.complaints == []
     assert seen.foreign() == []

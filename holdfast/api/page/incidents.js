@@ -2,6 +2,7 @@
 
 import { Keyed, attribute, byId, make, text } from "./dom.js";
 import { act, freshKey } from "./service.js";
+import { waits } from "./waits.js";
 import { clock, inOrder, number, plain, span, target } from "./words.js";
 
 const ROWS_MOST = 100;
@@ -87,7 +88,7 @@ export class Incidents {
     if (this.shownAs === shownAs) return;
     this.shownAs = shownAs;
     text(byId("detail-title"), `${incident.id}: ${whatOf(incident)}`);
-    const parts = [this.summary(incident), this.approval(incident), timeline(incident), culprits(incident), chain(incident), evidence(incident)];
+    const parts = [this.summary(incident), this.approval(incident), timeline(incident), culprits(incident), chain(incident), waits(incident), evidence(incident)];
     byId("detail-body").replaceChildren(...parts.filter(Boolean));
   }
 
