@@ -4,7 +4,7 @@ import { draw, make } from "./dom.js";
 
 const MOST_BOXES = 60;
 const MOST_ARROWS = 200;
-const WIDE = 200;
+const WIDE = 212;
 const HIGH = 42;
 const ACROSS = 60;
 const DOWN = 10;
@@ -35,8 +35,8 @@ function drawn(box) {
     { class: ROLES.has(role) ? role : "other" },
     draw("title", {}, `${title}: ${words}`),
     draw("rect", { x: left(box), y: top(box), width: WIDE, height: HIGH, rx: 4 }),
-    draw("text", { x: left(box) + 8, y: top(box) + 17, class: "who" }, short(title, 30)),
-    draw("text", { x: left(box) + 8, y: top(box) + 33 }, short(words, 34)),
+    draw("text", { x: left(box) + 8, y: top(box) + 17, class: "who" }, short(title, 26)),
+    draw("text", { x: left(box) + 8, y: top(box) + 33 }, short(words, 32)),
   );
 }
 
