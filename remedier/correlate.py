@@ -1,7 +1,7 @@
 """Which findings speak of the same fault, and which of them explains the others."""
 
 from holdfast.events import Finding
-from holdfast.faults import Judgement, Perception
+from holdfast.faults import Fault, Judgement, Perception
 from holdfast.topology import Kind, Target
 
 # How deep a finding reaches into the chain of causes: the deeper one explains the shallower of the same job.
@@ -24,8 +24,14 @@ _ITS_OWN_WORD = frozenset({"process.exit_code", "process.abort"})
 _BY_ITSELF = -15
 _UNDECIDED = -8
 
-# What another monitor says (detectors/alerts.py) is a hint: whatever was seen here explains more.
-_OUTSIDE = "outside_alert"
+# A switch explains the ports at it.
+_SWITCH = 2
+# A scheduler that says it ended the job explains the signals of its processes.
+_SCHEDULER = 12
+
+# What another monitor says (detectors/alerts.py), and what is only unlike its peers (detectors/models), is a hint: whatever was seen
+# explains more.
+_HINTS = frozenset({"outside_alert", "peer_deviation"})
 
 # Claims about a source of telemetry say nothing of the job's own fault.
 APART = frozenset({Perception.HEARTBEAT_LOST})
@@ -33,13 +39,17 @@ APART = frozenset({Perception.HEARTBEAT_LOST})
 
 def depth(finding: Finding) -> int:
     """How near the root a finding is; the largest of an incident's findings gives it its verdict."""
-    if finding.cause == _OUTSIDE:
+    if finding.cause in _HINTS:
         return 0
     deep = _DEPTH[finding.perception]
     if finding.check in _ITS_OWN_WORD:
         deep += _BY_ITSELF
     if finding.judgement is Judgement.UNDECIDED:
         deep += _UNDECIDED
+    if finding.fault is Fault.FABRIC and finding.target.kind is Kind.LINK:
+        deep += _SWITCH
+    if finding.fault is Fault.SCHEDULER and finding.perception is Perception.LOG_ERROR:
+        deep += _SCHEDULER
     return deep
 
 
