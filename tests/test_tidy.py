@@ -187,7 +187,7 @@ def test_the_kernel_stands_on_the_standard_library_numpy_and_msgspec() -> None:
 
 def test_every_third_party_that_is_imported_is_declared() -> None:
     """What comes along with something else today may be gone with its next version."""
-    named = {"opentelemetry-sdk": "opentelemetry", "google-re2": "re2"}
+    named = {"opentelemetry-sdk": "opentelemetry", "google-re2": "re2", "scikit-learn": "sklearn"}
     declared = {re.split(r"[<>=\[]", row)[0] for row in settings()["project"]["dependencies"]}
     allowed = {*sys.stdlib_module_names, *OURS, *(named.get(name, name.replace("-", "_").lower()) for name in declared)}
     files = [path for path in python_files(*OURS) if path.relative_to(ROOT).parts[0] != "dashboards"]

@@ -44,7 +44,7 @@ def _pressure(tree: Tree, notes: Notes) -> None:
     for what in ("cpu", "memory", "io"):
         path = f"{tree.proc}/pressure/{what}"
         for number, line in enumerate((tree.text(path) or "").splitlines(), 1):
-            kind, *pairs = line.split()
+            kind, *pairs = line.split() or [""]
             read_ = dict(pair.partition("=")[::2] for pair in pairs)
             share, total = number_of(read_.get("avg60")), number_of(read_.get("total"))
             if kind in ("some", "full") and share is not None:

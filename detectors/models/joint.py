@@ -43,7 +43,7 @@ def suspects(means: np.ndarray) -> np.ndarray:
 
 def _above(sizes: np.ndarray) -> np.ndarray:
     """Robust z-scores of sizes among each other."""
-    return np.nan_to_num(robust_z(sizes, floor=_FLOOR))
+    return np.asarray(np.nan_to_num(robust_z(sizes, floor=_FLOOR)))
 
 
 @dataclass
