@@ -210,7 +210,8 @@ class Book:
         # another fault than the one that was repaired begins at the foot of the ladder
         another = finding.judgement is Judgement.CULPRIT and finding.fault not in (Fault.UNKNOWN, record.incident.verdict.fault)
         tries = 0 if another else record.incident.tries
-        record.findings.clear()
+        if record.incident.verb is not None:  # what was only watched stands still, and may explain what comes
+            record.findings.clear()
         record.asked = False
         record.join(finding)
         record.settle_in_s = self.evidence_s if finding.wants else self.grace_s
