@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from simulator.chance import key_of
 
 DEVICES = 8
+
+# What keeps a node from its jobs and is mended elsewhere begins so.
+SWITCH = "switch:"
 # What a port sends that nobody uses: the subnet manager asks now and then.
 IDLE_BYTES_PER_S = 1500.0
 _BUSES = ("1b", "43", "52", "61", "9d", "c3", "d1", "df")

@@ -236,6 +236,9 @@ def _drawn(scenario: Scenario, world: World, one: Arrival, n: int) -> Story | No
     names = [name for name in sorted(world.jobs) if not kind.staged or world.jobs[name].shape.pp > 1]
     if not names:
         return None
+    if scenario.plan == "each_kind":  # in turn, so that a job has been mended before it is struck again
+        name = names[n % len(names)]
+        return kind.of(name, int(chance.integers(world.jobs[name].shape.world)))
     sizes = [world.jobs[name].shape.nodes for name in names]
     # a machine's number says only which share of the cluster it is: by then the job may be placed elsewhere
     number = one.node if one.node >= 0 else int(chance.integers(sum(sizes)))

@@ -9,6 +9,7 @@ import msgspec
 from holdfast.faults import Action, Fault, Judgement
 from holdfast.incident import Incident, State
 from holdfast.topology import Kind
+from simulator.fabric import rail_of
 from simulator.rates import interval, per_thousand, percentiles, rate
 from simulator.stories.story import OnRank, Struck
 
@@ -114,6 +115,9 @@ def _is_located(told: Struck, incident: Incident) -> bool:
     if not isinstance(story, OnRank) or incident.verdict.verdict is not Judgement.CULPRIT:
         return incident.job == story.job or bool(nodes & set(told.nodes))
     names = {culprit.id for culprit in incident.verdict.culprits} | {culprit.node for culprit in incident.verdict.culprits} | nodes
+    if story.truth.blames is Kind.LINK:  # a switch is named by the port that ends at it
+        port = f"mlx5_{rail_of(story.rank)}"
+        return any(culprit.kind is Kind.LINK and port in culprit.id for culprit in incident.verdict.culprits)
     if story.truth.blames is Kind.RANK and str(story.rank) in names:
         return True
     return str(story.rank) in names or bool(names & set(told.nodes))

@@ -16,7 +16,7 @@ from simulator.cluster import Cluster
 from simulator.evidence.job import JobStand
 from simulator.gang import Gang, pick
 from simulator.inference.spec import ServiceSpec
-from simulator.nodes import Node
+from simulator.nodes import SWITCH, Node
 from simulator.physics.plan import Plan
 from simulator.serving import Service
 from simulator.stories.story import Story, Struck
@@ -80,7 +80,7 @@ class World:
             job.start(self.cluster.now, wait_s)
 
         self.gang.submit(job.shape.nodes, place, priority=job.priority, avoid=avoid)
-        self.gang.serve(self._free)
+        self.serve()
 
     def add_service(self, name: str, model: str, *, nodes: int, spec: ServiceSpec | None = None) -> Service:
         """An inference service on the first free nodes. spec: what it is made of, None the default of `Service`"""
@@ -230,13 +230,18 @@ class World:
                 found[id] = self.cluster.nodes[id]
         return list(found.values())
 
+    def serve(self) -> None:
+        """Give nodes to the jobs that wait: some may be usable again."""
+        self.gang.serve(self._free)
+
     def tend(self, node: Node) -> None:
         """Have a node that nothing runs on and that cannot be used found by whoever looks after the cluster."""
         self.plan(self.cluster.now, self._find(node, node.booted_at))
 
     def _find(self, node: Node, booted_at: float) -> Iterator[float]:
         yield _FOUND_S
-        if (node.holds or node.dead) and node.booted_at == booted_at and not node.job and not node.repairing:
+        broken = node.dead or any(not name.startswith(SWITCH) for name in node.holds)  # a switch is mended at the switch
+        if broken and node.booted_at == booted_at and not node.job and not node.repairing:
             self.plan(self.cluster.now, self.repair(node, ordered=False))
 
     def repair(self, node: Node, *, ordered: bool = True) -> Iterator[float]:
@@ -248,4 +253,4 @@ class World:
         node.repairing = self.cluster.now + wait_s
         yield wait_s
         self.cluster.mend(node)
-        self.gang.serve(self._free)
+        self.serve()

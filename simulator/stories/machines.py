@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simulator.fabric import rail_of
-from simulator.nodes import Node
+from simulator.nodes import SWITCH, Node
 from simulator.stories.story import OnRank, Struck, while_there
 from simulator.training import Stuck
 
@@ -164,10 +164,11 @@ class LeafDown(OnLeaf):
         nodes = [(world.cluster.nodes[id], world.cluster.nodes[id].nics[rail]) for id in told.nodes]
         for node, port in nodes:
             port.up, port.downs = False, port.downs + 1
-            node.holds.add(self.name)
+            node.holds.add(SWITCH + self.name)
             world.cluster.kernel(node, f"mlx5_core 0000:{0x14 + rail:02x}:00.0 {port.name}: Link down", level=6)
         yield self.lasting_s
         for node, port in nodes:
             port.up = True
-            node.holds.discard(self.name)
+            node.holds.discard(SWITCH + self.name)
+        world.serve()
         told.ended_at = world.cluster.now

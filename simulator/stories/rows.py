@@ -30,7 +30,7 @@ Effect = Literal["hang", "crash", "slow", "data", "network", "host", "locked", "
 class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One row; what each key means stands at the head of the table.
 
-    lost: the driver sees the device no more; port_down: the port has no link; silent: slow, and no exporter shows it
+    lost: the driver sees the device no more; port_down: the port has no link; silent: slow, and neither its clock nor its power shows it
     """
 
     name: str
