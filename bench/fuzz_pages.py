@@ -205,7 +205,7 @@ def main() -> None:
         root = Path(folder)
         grow(root)
         for n, draw in cases(seed, 0, count):
-            begun = time.process_time()
+            begun, is_over = time.process_time(), False
             try:
                 # a look changes 25 values: one for every 25 pages makes as many values as pages
                 if (seed + n) % 26 == 25:
@@ -213,9 +213,10 @@ def main() -> None:
                 else:
                     got, no = of_page(draw, pages)
                     readings, refused = readings + got, refused + no
-            except BaseException:
-                print(f"repeat: python -m bench.fuzz_pages 1 {seed + n}", file=sys.stderr)
-                raise
+                is_over = True
+            finally:
+                if not is_over:
+                    print(f"repeat: python -m bench.fuzz_pages 1 {seed + n}", file=sys.stderr)
             worst = max(worst, time.process_time() - begun)
     peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     told = {

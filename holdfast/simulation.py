@@ -230,6 +230,7 @@ def settings(journal: Path | None = None, *, nodes: int = 64) -> Config:
     nodes: the breaker opens where a tenth of them is out within an hour
     """
     table = JournalTable(path=str(journal), keep="all") if journal is not None else JournalTable()
-    # time is simulated: who waits for another process would only wait
-    inline = {"tracehang": {"readers": 0}}
+    # time is simulated: who waits for another process would only wait; the model of joint deviations learns for hours, which are not
+    # written at fast speed, and both speeds are to say the same
+    inline: dict[str, dict[str, Any]] = {"tracehang": {"readers": 0}, "peer_comparison": {"joint": False}}
     return Config(journal=table, detectors=inline, remedier=Remedier(mode="auto", budget=100, breaker=max(10, nodes // 10)))

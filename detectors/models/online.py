@@ -52,7 +52,7 @@ class PeerComparison:
         joint: bool = True, seed: int = 0, signals: str = "",
     ) -> None:  # fmt: skip
         self.z, self.every_s, self.settle_s, self.joint, self.seed = z, every_s, settle_s, joint, seed
-        self.warmup_s = settle_s + 2 * every_s  # a counter has a rate from its second reading
+        self.warmup_s = settle_s + hold_s + clear_s + 2 * every_s  # a counter has a rate from its second reading
         self._signals = Signals.read(signals)
         self._hold = Hold(hold_s=hold_s, clear_s=clear_s, looks=3, forget_s=_FORGET_S)
         self._tables: dict[Kind, Table] = {}
@@ -68,7 +68,7 @@ class PeerComparison:
             if seen.targets and seen.targets[0].kind in looks.COMPARED:
                 kind = seen.targets[0].kind
                 if kind not in self._tables:
-                    self._tables[kind] = Table(self._signals, every_s=0.6 * self.every_s)
+                    self._tables[kind] = Table(self._signals, every_s=self.every_s)
                 self._dirty |= self._tables[kind].take(seen)
         elif isinstance(seen, Changes):
             for change in seen.changes:
@@ -80,7 +80,7 @@ class PeerComparison:
                     yield from self._withdraw(partial(_of_node, name), seen.at)
 
     def tick(self, now: float) -> Iterator[Finding]:
-        if not self._dirty or now - self._looked_at < self.every_s:
+        if not self._dirty or now // self.every_s == self._looked_at // self.every_s:
             return
         found: list[Out] = []
         for kind in sorted(self._tables):
@@ -179,7 +179,7 @@ class PeerComparison:
         self._hold.standing = {(one.out.target, one.out.signal): one for one in kept.standing}
         self._claims = {claim.target: claim for claim in kept.claims}
         self._parts, self._means = dict(kept.parts), {}
-        self._tables = {kind: Table(self._signals, every_s=0.6 * self.every_s) for kind in kept.tables}
+        self._tables = {kind: Table(self._signals, every_s=self.every_s) for kind in kept.tables}
         for kind, table in self._tables.items():
             table.recall(kept.tables[kind])
         for kind, (rows, columns, cells) in kept.means.items():

@@ -45,7 +45,7 @@ class _Places(msgspec.Struct):
 class Table:
     """values: float64, shape (rows, signals), NaN: never read; raw: as it was reported; at: when, Unix seconds
 
-    every_s: what a source says sooner after what was taken of it is passed over
+    every_s: of what a source says within one such span of the clock the first is taken, 0 all
     targets, jobs: of each row; version: another one when these are others; columns: the signals, in the order of their first reading
     """
 
@@ -79,8 +79,8 @@ class Table:
         key = f"{seen.source} {seen.node}"
         at, job = self._taken.get(key, (-np.inf, seen.job))
         moved = job != seen.job
-        if 0.0 <= seen.at - at < self._every_s and not moved:
-            return False
+        if self._every_s and at <= seen.at and seen.at // self._every_s == at // self._every_s and not moved:
+            return False  # by the clock, not since the one before: what is taken does not depend on when one began to listen
         places = self._of(seen, key)
         self._taken[key] = seen.at, seen.job
         while len(self._taken) > _MOST_SOURCES:
