@@ -62,15 +62,19 @@ def match(struck: Sequence[Struck], incidents: Sequence[Incident], *, reach_s: f
 
 
 def _paired(struck: Sequence[Struck], incidents: Sequence[Incident], reach_s: float) -> dict[int, Incident]:
-    """Number of a story -> its incident: the last story of that class before it; else the last story of any, if that has none yet."""
+    """Number of a story -> its incident: the last story of that class before it; else the last story of any, if that has none yet.
+
+    Where all stories of its class have theirs it is an echo of one: another job behind the same switch.
+    """
     own: dict[int, Incident] = {}
     rest: list[tuple[Incident, list[int]]] = []
     for incident in sorted(incidents, key=lambda i: (i.at, i.id)):
         near = [n for n, told in enumerate(struck) if _is_near(told, incident, told.at + reach_s) and _may_tell(told, incident)]
-        named = [n for n in near if n not in own and struck[n].story.truth.fault == incident.verdict.fault]
+        alike = [n for n in near if struck[n].story.truth.fault == incident.verdict.fault]
+        named = [n for n in alike if n not in own]
         if named:
             own[named[-1]] = incident
-        elif near:
+        elif near and not alike:
             rest.append((incident, near))
     for incident, near in rest:
         own.setdefault(near[-1], incident)
@@ -89,7 +93,7 @@ def _blames(incident: Incident) -> bool:
 
 def _is_near(told: Struck, incident: Incident, until: float) -> bool:
     nodes = {target.node for target in incident.targets} | {target.id for target in incident.targets}
-    same = incident.job == told.story.job or bool(nodes & set(told.nodes))
+    same = incident.job == told.story.job or bool(nodes & set(told.nodes)) or _is_same_switch(told, incident)
     return same and told.at - _SLACK_S <= incident.at <= until
 
 
@@ -115,12 +119,20 @@ def _is_located(told: Struck, incident: Incident) -> bool:
     if not isinstance(story, OnRank) or incident.verdict.verdict is not Judgement.CULPRIT:
         return incident.job == story.job or bool(nodes & set(told.nodes))
     names = {culprit.id for culprit in incident.verdict.culprits} | {culprit.node for culprit in incident.verdict.culprits} | nodes
-    if story.truth.blames is Kind.LINK:  # a switch is named by the port that ends at it
-        port = f"mlx5_{rail_of(story.rank)}"
-        return any(culprit.kind is Kind.LINK and port in culprit.id for culprit in incident.verdict.culprits)
+    if story.truth.blames is Kind.LINK:
+        return _is_same_switch(told, incident)
     if story.truth.blames is Kind.RANK and str(story.rank) in names:
         return True
     return str(story.rank) in names or bool(names & set(told.nodes))
+
+
+def _is_same_switch(told: Struck, incident: Incident) -> bool:
+    """A switch is named by the port of every node that ends at it."""
+    story = told.story
+    if not isinstance(story, OnRank) or story.truth.blames is not Kind.LINK:
+        return False
+    port = f"mlx5_{rail_of(story.rank)}:"
+    return any(culprit.kind is Kind.LINK and port in culprit.id for culprit in incident.verdict.culprits)
 
 
 def score(
