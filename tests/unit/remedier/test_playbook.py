@@ -31,6 +31,18 @@ def incident(**known: Any) -> Incident:
         pytest.param({"symptom": Symptom.HANG}, "restart", id="a hang"),
         pytest.param({"symptom": Symptom.SLOW}, "replace", id="who slows the job"),
         pytest.param({"symptom": Symptom.SLOW, "verdict": Judgement.NOBODY}, "watch", id="slow without a culprit"),
+        pytest.param(
+            {"symptom": Symptom.SLOW, "fault": Fault.FABRIC, "perception": Perception.NODE_FAULT, "detail": {"cause": "switch_errors"}},
+            "watch", id="a switch that loses packets is mended while its jobs go on",
+        ),
+        pytest.param(
+            {"fault": Fault.FABRIC, "perception": Perception.NODE_FAULT, "detail": {"cause": "switch_down"}}, "resubmit",
+            id="behind a switch that is gone no job goes on",
+        ),
+        pytest.param(
+            {"fault": Fault.STORAGE, "perception": Perception.NODE_FAULT, "detail": {"cause": "npd.readonly"}}, "replace",
+            id="a node whose disk is gone is left behind",
+        ),
         pytest.param({"perception": Perception.HEARTBEAT_LOST}, "watch", id="silence is no fault of the job"),
         pytest.param({"perception": Perception.POD_DELETED}, "resubmit", id="a worker taken away"),
         pytest.param(
