@@ -91,8 +91,8 @@ class FaultRow(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class Scenario(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A whole scenario.
 
-    plan: "rows", only the faults listed; "each_kind", every story (of `kinds`, if any are named) once in an order drawn by the seed,
-        `spacing_s` apart; "count", `faults` of them, as often as the published rates say; "rates", at the published rates
+    plan: "rows", only the faults listed; "each_kind", every story (of `kinds`, if any are named) once in an order of the seed,
+        on the jobs in turn, `spacing_s` apart; "count", `faults` of them, as often as the published rates say; "rates", at those
     text_share: share of the nodes whose streams go through the real text formats and their parsers
     repair: how long nodes are out of service; fabric: how they stand
     """
