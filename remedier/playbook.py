@@ -23,6 +23,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     symptom: tuple[Symptom, ...] = ()
     fault: tuple[Fault, ...] = ()
     judgement: tuple[Judgement, ...] = ()
+    action: tuple[Action, ...] = ()
     cause: tuple[str, ...] = ()
     repeated: tuple[bool, ...] = ()
 
@@ -34,6 +35,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             (self.symptom, verdict.symptom),
             (self.fault, verdict.fault),
             (self.judgement, verdict.verdict),
+            (self.action, verdict.action),
             (self.cause, str(incident.detail.get("cause", ""))),
             (self.repeated, bool(incident.detail.get("repeated", False))),
         )

@@ -133,11 +133,16 @@ class Node(Part):
         self.booted_at, self.logged, self.sent = now, 0, (0.0, now, IDLE_BYTES_PER_S)
 
 
+def port_name(rail: int) -> str:
+    """What every node calls its port of a rail."""
+    return f"mlx5_{rail}"
+
+
 def make_node(number: int, seed: int) -> Node:
     """A node of eight devices and eight rails, its addresses as such machines have them."""
     id = f"node{number:04d}"
     return Node(
         id=id, index=number, key=key_of(seed, id),
         devices=[Device(n, f"0000:{bus}:00") for n, bus in enumerate(_BUSES)],
-        nics=[Nic(f"mlx5_{n}") for n in range(DEVICES)],
+        nics=[Nic(port_name(n)) for n in range(DEVICES)],
     )  # fmt: skip

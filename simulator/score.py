@@ -10,6 +10,7 @@ from holdfast.faults import Action, Fault, Judgement
 from holdfast.incident import Incident, State
 from holdfast.topology import Kind
 from simulator.fabric import rail_of
+from simulator.nodes import port_name
 from simulator.rates import interval, per_thousand, percentiles, rate
 from simulator.stories.story import OnRank, Struck
 
@@ -131,7 +132,7 @@ def _is_same_switch(told: Struck, incident: Incident) -> bool:
     story = told.story
     if not isinstance(story, OnRank) or story.truth.blames is not Kind.LINK:
         return False
-    port = f"mlx5_{rail_of(story.rank)}:"
+    port = f"{port_name(rail_of(story.rank))}:"
     return any(culprit.kind is Kind.LINK and port in culprit.id for culprit in incident.verdict.culprits)
 
 

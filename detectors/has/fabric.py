@@ -86,7 +86,7 @@ class Fabric:
             changed = self._forget({c.target.id for c in seen.changes if c.target.kind is Kind.NODE and c.state in ("ready", "deleted")})
         else:
             return
-        for what in changed:
+        for what in sorted(changed):
             yield from self._judge(what, seen.at)
 
     def tick(self, now: float) -> Iterator[Finding]:
@@ -139,15 +139,17 @@ class Fabric:
         return changed
 
     def _on_claims(self, seen: Claims) -> set[str]:
-        changed = set[str]()
-        for finding in seen.findings:
-            if finding.check != "nic.down" or finding.target.kind is not Kind.NIC:
-                continue
-            if finding.cleared:
-                changed |= {DOWN} if self._troubles[DOWN].pop(_key(finding.target), None) is not None else set()
-            elif self._note(DOWN, finding.target, finding.job or seen.job, finding.at):
-                changed.add(DOWN)
-        return changed
+        changed, troubles = False, self._troubles[DOWN]
+        links = [one for one in seen.findings if one.check == "nic.down" and one.target.kind is Kind.NIC]
+        down = {_key(one.target) for one in links if not one.cleared}
+        over = [_key(one.target) for one in links if one.cleared]
+        if seen.whole:  # what its agent does not claim any more is over
+            over += [key for key, one in troubles.items() if one.target.node == seen.node and key not in down]
+        for key in over:
+            changed |= troubles.pop(key, None) is not None
+        for finding in links:
+            changed |= not finding.cleared and self._note(DOWN, finding.target, finding.job or seen.job, finding.at)
+        return {DOWN} if changed else set()
 
     def _note(self, what: str, target: Target, job: str, at: float) -> bool:
         """Keep a port that is in trouble; returns whether that is news."""

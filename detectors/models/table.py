@@ -51,6 +51,9 @@ class Table:
 
     def __init__(self, signals: Signals, *, every_s: float = 0.0) -> None:
         self._signals, self._every_s = signals, every_s
+        self._begin()
+
+    def _begin(self) -> None:
         self.targets: list[Target] = []
         self.jobs: list[str] = []
         self.columns: list[Signal] = []
@@ -180,9 +183,9 @@ class Table:
 
     def recall(self, kept: Kept) -> None:
         """Go on from what was kept; nothing is known if the signals are others by now."""
-        self.__init__(self._signals, every_s=self._every_s)  # type: ignore[misc]
+        self._begin()
         if any(self._column_of(name) < 0 for name in kept.signals):
-            self.__init__(self._signals, every_s=self._every_s)  # type: ignore[misc]
+            self._begin()
             return
         self.targets, self.jobs, self._taken = kept.targets, kept.jobs, kept.taken
         self._row = {target: n for n, target in enumerate(self.targets)}

@@ -97,5 +97,9 @@ def test_agents_of_nodes_are_heard_too() -> None:
             check="nic.down", confidence=0.9, action=Action.REPLACE,
         )  # fmt: skip
 
-    stream: list[Observation | float] = [Claims(at=1.0, source=f"agent:node:{n}", job=JobId("j"), findings=(claim(n),)) for n in "abc"]
+    def told(node: str, *found: Finding) -> Claims:
+        return Claims(at=1.0, source=f"agent:node:{node}", job=JobId("j"), node=NodeId(node), findings=found, whole=not found)
+
+    stream: list[Observation | float] = [told(node, claim(node)) for node in "abc"]
     assert said(stream) == [SWITCH]
+    assert said([*stream, told("a"), told("b")]) == [SWITCH, BACK]

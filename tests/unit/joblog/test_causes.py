@@ -89,6 +89,7 @@ OTHERS = [
     ("botocore.exceptions.EndpointConnectionError: Could not connect to the endpoint URL", N, "storage", "storage"),
     ("botocore.exceptions.NoCredentialsError: Unable to locate credentials", N, "user_code", "user"),
     ("ImportError: libcudnn.so.9: cannot open shared object file: No such file or directory", N, "user_code", "user"),
+    ("ImportError: /usr/lib/libtorch_cuda.so: undefined symbol: ncclCommWindowRegister", N, "software", "software"),
     ("KeyError: 'input_ids'", N, "user_code", "user"),
     (
         "Exception: Current loss scale already at minimum - cannot decrease scale anymore. Exiting run.",

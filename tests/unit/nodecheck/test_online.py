@@ -83,6 +83,15 @@ def test_devices_do_not_share_their_counters() -> None:
     assert claims(answers(NodeChecks(), stream)) == []
 
 
+def test_a_port_of_a_page_that_runs_slower_than_it_has_run_is_told() -> None:
+    def page(at: float, rate_bps: float, up: float = 1.0) -> Samples:
+        return samples(at, {"nic.up": [up], "nic.rate_bps": [rate_bps]}, kind=Kind.NIC)
+
+    fell = [page(0, 4e11), page(15, 2e11), page(30, 2e11)]
+    assert claims(answers(NodeChecks(), fell)) == ["nic.degraded_rate nic 0"]
+    assert claims(answers(NodeChecks(), [page(0, 4e11), page(15, 0.0, 0.0), page(30, 0.0, 0.0)])) == []
+
+
 def test_a_finding_on_a_part_blames_its_node_and_a_lie_nobody() -> None:
     disk = samples(1.0, {"disk.failed": [1.0]}, kind=Kind.PART)
     lie = both(2.0, {"gpu.util_ratio": [9.0]})

@@ -324,3 +324,20 @@ def test_the_same_rank_again_is_the_same_incident() -> None:
     loop.publish(finding(loop.now + 1, check="process.exit_code", target=rank_of("j", 3, node="n2")))
     assert {event.incident.id for event in loop.said if isinstance(event, Transition)} == {"i1"}
     assert loop.state() is State.DIAGNOSING
+
+
+def test_what_is_only_watched_still_explains_what_comes_of_it() -> None:
+    loop = Loop()
+    switch = Target(Kind.LINK, "switch of mlx5_2:1", job="j")
+    facts: dict[str, Any] = {"perception": Perception.NODE_FAULT, "symptom": Symptom.NONE, "cause": "switch_errors", "target": switch}
+    loop.publish(finding(1, check="fabric.switch_errors", fault=Fault.FABRIC, **facts))
+    loop.tick(2)
+    loop.tick(3)
+    assert loop.state() is State.VERIFYING
+    slow: dict[str, Any] = {"perception": Perception.SLOW, "symptom": Symptom.SLOW, "judgement": Judgement.UNDECIDED}
+    loop.publish(finding(loop.now + 1, check="traceslow.global", target=job_of("j"), **slow))
+    loop.tick(1)
+    loop.tick(3)
+    last = [event for event in loop.said if isinstance(event, Transition)][-1].incident
+    assert (last.id, last.verdict.fault, last.state) == ("i1", Fault.FABRIC, State.VERIFYING)
+    assert loop.orders() == []

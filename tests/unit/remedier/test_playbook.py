@@ -15,7 +15,7 @@ SHIPPED = Playbook.read()
 
 def incident(**known: Any) -> Incident:
     verdict: dict[str, Any] = {"verdict": Judgement.CULPRIT, "symptom": Symptom.CRASH, "fault": Fault.UNKNOWN}
-    verdict |= {key: known.pop(key) for key in list(known) if key in ("verdict", "symptom", "fault")}
+    verdict |= {key: known.pop(key) for key in list(known) if key in ("verdict", "symptom", "fault", "action")}
     facts: dict[str, Any] = {"perception": Perception.PROCESS_ABNORMAL, "check": "c", "detail": {}, **known}
     return Incident(id="i1", at=1.0, job="j", verdict=Verdict(**verdict), **facts)
 
@@ -40,8 +40,12 @@ def incident(**known: Any) -> Incident:
             id="behind a switch that is gone no job goes on",
         ),
         pytest.param(
-            {"fault": Fault.STORAGE, "perception": Perception.NODE_FAULT, "detail": {"cause": "npd.readonly"}}, "replace",
+            {"fault": Fault.STORAGE, "perception": Perception.NODE_FAULT, "action": Action.REPLACE}, "replace",
             id="a node whose disk is gone is left behind",
+        ),
+        pytest.param(
+            {"fault": Fault.STORAGE, "perception": Perception.NODE_FAULT, "action": Action.WATCH}, "restart",
+            id="storage that all nodes share is not mended by another node",
         ),
         pytest.param({"perception": Perception.HEARTBEAT_LOST}, "watch", id="silence is no fault of the job"),
         pytest.param({"perception": Perception.POD_DELETED}, "resubmit", id="a worker taken away"),

@@ -114,3 +114,19 @@ def test_a_story_before_another_does_not_take_its_incident(second: Struck, incid
     found, false = match([STRUCK, second], incidents)
     assert tuple(one.incident for one in found) == paired
     assert false == []
+
+
+def switch_incident(id: str, job: str, rail: int) -> Incident:
+    culprit = Culprit(kind=Kind.LINK, id=f"switch of mlx5_{rail}:1", cause="switch_down", confidence=0.9)
+    verdict = Verdict(verdict=Judgement.CULPRIT, fault=Fault.FABRIC, culprits=(culprit,))
+    target = Target(Kind.LINK, culprit.id, job=job)
+    facts: dict[str, Any] = {"perception": Perception.NODE_FAULT, "check": "fabric.switch_down", "targets": (target,)}
+    return Incident(id=id, at=105.0, job=job, verdict=verdict, **facts)
+
+
+def test_a_switch_is_placed_by_its_port_and_other_jobs_behind_it_are_echoes() -> None:
+    leaf = Struck(story=kinds()["leaf_down"].of("j", 3), at=100.0, nodes=("n1", "n2"))
+    later = Struck(story=kinds()["gpu_lost"].of("k", 0), at=101.0, nodes=("n9",))
+    found, false = match([leaf, later], [switch_incident("i1", "j", 3), switch_incident("i2", "k", 3), switch_incident("i3", "l", 5)])
+    assert [(one.incident, one.located) for one in found] == [("i1", True), ("", False)]
+    assert [one.id for one in false] == ["i3"]
