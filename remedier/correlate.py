@@ -24,7 +24,7 @@ _ITS_OWN_WORD = frozenset({"process.exit_code", "process.abort"})
 _BY_ITSELF = -15
 _UNDECIDED = -8
 
-# A switch explains the ports at it.
+# A switch that is gone explains the links that end at it; one that loses packets explains no link that is gone.
 _SWITCH = 2
 # A scheduler that says it ended the job explains the signals of its processes.
 _SCHEDULER = 12
@@ -46,7 +46,7 @@ def depth(finding: Finding) -> int:
         deep += _BY_ITSELF
     if finding.judgement is Judgement.UNDECIDED:
         deep += _UNDECIDED
-    if finding.fault is Fault.FABRIC and finding.target.kind is Kind.LINK:
+    if finding.fault is Fault.FABRIC and finding.cause == "switch_down":
         deep += _SWITCH
     if finding.fault is Fault.SCHEDULER and finding.perception is Perception.LOG_ERROR:
         deep += _SCHEDULER

@@ -61,6 +61,7 @@ class World:
     resting: set[str] = field(default_factory=set)
     kept: bool = False
     observed_node_s: float = 0.0
+    _others_at: float = 0.0
     _due: list[tuple[float, int, Iterator[float]]] = field(default_factory=list)
     _turn: Iterator[int] = field(default_factory=itertools.count)
 
@@ -167,9 +168,14 @@ class World:
             if self.is_watched(service):
                 service.advance(now)
         if self.watched:
-            self._hear_others(busy=tells, idle=self._on_grid(IDLE_TELL_S))
+            idle = self._on_grid(IDLE_TELL_S)
+            self._hear_others(busy=tells, idle=idle)
+            self._others_at = now if idle else self._others_at
             resting = sum(len(self.jobs[name].nodes) for name in self.resting if name in self.jobs)
             self.observed_node_s += _TICK_S * (len(cluster.nodes) - resting)
+        elif now - self._others_at >= IDLE_TELL_S:  # leaps may be short: who has no job is not told to rest, and would seem silent
+            self._hear_others(busy=True, idle=True)
+            self._others_at = now
 
     def _watchdog(self, job: TrainingJob) -> Iterator[float]:
         """The collectives' timeout has passed: every rank that waits says so and aborts, and the launcher ends the rest."""

@@ -5,11 +5,13 @@ from typing import Any
 import pytest
 
 from holdfast.events import Finding
-from holdfast.faults import Fault, Judgement, Perception
+from holdfast.faults import Fault, Judgement, Perception, Severity
 from holdfast.topology import JobId, Kind, Target
 from remedier.correlate import depth
+from remedier.record import best_of
 
 PORT = Target(Kind.NIC, "mlx5_2:1", node="n1")
+SWITCH = Target(Kind.LINK, "switch of mlx5_2:1")
 
 
 def finding(perception: Perception, fault: Fault, *, target: Target = PORT, **known: Any) -> Finding:
@@ -21,8 +23,8 @@ def finding(perception: Perception, fault: Fault, *, target: Target = PORT, **kn
     ("deep", "shallow"),
     [
         pytest.param(
-            finding(Perception.NODE_FAULT, Fault.FABRIC, target=Target(Kind.LINK, "switch of mlx5_2:1")),
-            finding(Perception.NODE_FAULT, Fault.NIC), id="a switch explains the ports at it",
+            finding(Perception.NODE_FAULT, Fault.FABRIC, target=SWITCH, cause="switch_down"), finding(Perception.NODE_FAULT, Fault.NIC),
+            id="a switch that is gone explains the links that end at it",
         ),
         pytest.param(
             finding(Perception.LOG_ERROR, Fault.SCHEDULER), finding(Perception.PROCESS_ABNORMAL, Fault.UNKNOWN, check="process.signal"),
@@ -40,3 +42,11 @@ def finding(perception: Perception, fault: Fault, *, target: Target = PORT, **kn
 )  # fmt: skip
 def test_the_deeper_explains(deep: Finding, shallow: Finding) -> None:
     assert depth(deep) > depth(shallow)
+
+
+def test_a_switch_that_loses_packets_explains_damaged_ones_and_no_link_that_is_gone() -> None:
+    lossy = finding(Perception.NODE_FAULT, Fault.FABRIC, target=SWITCH, cause="switch_errors")
+    damaged = finding(Perception.NODE_FAULT, Fault.NIC, check="nic.rx_errors", severity=Severity.WARNING, confidence=0.6)
+    down = finding(Perception.NODE_FAULT, Fault.NIC, check="nic.down", confidence=0.95)
+    assert best_of((damaged, lossy)) is lossy
+    assert best_of((damaged, lossy, down)) is down

@@ -36,6 +36,10 @@ def incident(**known: Any) -> Incident:
             "watch", id="a switch that loses packets is mended while its jobs go on",
         ),
         pytest.param(
+            {"symptom": Symptom.HANG, "fault": Fault.FABRIC, "perception": Perception.NODE_FAULT, "detail": {"cause": "switch_errors"}},
+            "resubmit", id="unless a job hangs",
+        ),
+        pytest.param(
             {"fault": Fault.FABRIC, "perception": Perception.NODE_FAULT, "detail": {"cause": "switch_down"}}, "resubmit",
             id="behind a switch that is gone no job goes on",
         ),

@@ -50,6 +50,17 @@ def test_the_orders_and_the_findings_are_the_same_at_both_speeds() -> None:
     assert fast.world.observed_node_s < 0.8 * full.world.observed_node_s
 
 
+@pytest.mark.parametrize("at_s", [472.0, 474.0, 476.0])
+def test_machines_without_a_job_are_heard_of_while_everybody_rests(at_s: float) -> None:
+    """The job rests for some seconds before it is woken for its story: too short a leap to be taken for the service's own absence."""
+    jobs, faults = (JobRow(name="a", nodes=4, step_s=4.0),), (FaultRow(kind="gpu_lost", at_s=at_s, job="a", rank=5),)
+    running = Simulation(Scenario(nodes=6, seed=4, lasting_s=at_s - 30.0, job=jobs, fault=faults), Digest(), settings(), speed=Speed.FAST)
+    while not running.over:
+        running.step()
+    assert isinstance(running.journal, Digest)
+    assert [finding.check for finding in running.journal.findings if finding.check.startswith("heartbeat.")] == []
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", range(1, 9))
